@@ -1,0 +1,1 @@
+"""Containers as users know them: composes runtime, network and storage."""

@@ -1,0 +1,146 @@
+"""Step and Plan: everything minidocker does to the kernel, as values.
+
+A `Step` is one effect: it can be applied, undone, and said as the command a person would type. A `Plan` is the list of
+them in order; running, rolling back, dry-running and explaining are four ways of walking the same list:
+
+    steps ──► Plan ─┬─ run(at, PARENT)      the monitor applies its slice; on failure what was applied is undone in reverse
+                    ├─ run(at, CHILD)       the container's first process applies its own slice; its undo is its death
+                    ├─ explain()            every command under short titles, each with its reason
+                    └─ script()             the same as a bash script that runs as it stands
+
+What only the running system knows (the child's pid, its namespaces) is not in a Step: it is read from `At` when a step is
+applied, and stands as `$PID` in the script.
+"""
+
+from __future__ import annotations
+
+from minidocker.errors import KernelError, MinidockerError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+PARENT = "parent"
+CHILD = "child"
+
+# The titles steps are grouped under, in the order a reader meets them.
+CGROUP = "cgroup"
+NAMESPACES = "namespaces"
+NETWORK = "network"
+FILESYSTEM = "filesystem"
+PRIVILEGES = "privileges"
+EXEC = "exec"
+
+
+class At:
+    """Where a plan is being applied: what is known only now.
+
+    `pid` is the container's first process as the parent sees it; `netns` an open descriptor of its network namespace;
+    `root` an O_PATH descriptor of the root file system being built (child only). -1 is "not yet".
+    """
+
+    __slots__ = ("netns", "pid", "root")
+
+    def __init__(self, pid: int = -1, netns: int = -1, root: int = -1) -> None:
+        self.pid = pid
+        self.netns = netns
+        self.root = root
+
+
+class Step:
+    """One effect on the kernel or the disk.
+
+    Subclasses set `actor`, `title` and `why` (class or instance attributes) and define `shell` and `apply`; `undo` where the effect
+    outlives the process that made it. `undo` is idempotent and tolerates "already gone".
+    """
+
+    actor = PARENT
+    title = ""
+    why = ""
+
+    def shell(self) -> str:
+        """The equivalent command or commands, one a line, quoted for bash; `$PID` is the container's first process."""
+        raise NotImplementedError
+
+    def apply(self, at: At) -> None:
+        """Do it. Raises MinidockerError or OSError."""
+        raise NotImplementedError
+
+    def undo(self, at: At) -> None:
+        """Take it back."""
+
+    def describe(self) -> str:
+        """What an error message calls this step."""
+        return self.shell().partition("\n")[0]
+
+
+class Plan:
+    """Steps in the order in which they happen."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self, steps: Iterable[Step] = ()) -> None:
+        self.steps: list[Step] = list(steps)
+
+    def __add__(self, other: Plan) -> Plan:
+        return Plan([*self.steps, *other.steps])
+
+    def run(self, at: At, actor: str = PARENT) -> list[Step]:
+        """Apply this actor's steps in order and return them.
+
+        When one fails, the parent's earlier ones are undone in reverse and the failure is raised, with what undoing met
+        after it in the message. A child undoes nothing: all it did dies with it.
+        """
+        done: list[Step] = []
+        for step in self.steps:
+            if step.actor != actor:
+                continue
+            try:
+                step.apply(at)
+            except (OSError, MinidockerError) as error:
+                cause = error if isinstance(error, MinidockerError) else KernelError.of(step.describe(), error)
+                if actor == PARENT:
+                    for trouble in undo(done, at):
+                        cause.message += f"; cleaning up then met: {trouble}"
+                raise cause from error
+            done.append(step)
+        return done
+
+    def explain(self) -> str:
+        """For a reader: the commands under their titles, each with its reason."""
+        lines: list[str] = []
+        for title, steps in _grouped(self.steps):
+            lines.append(f"# {title}" if not lines else f"\n# {title}")
+            for step in steps:
+                where = "in the container: " if step.actor == CHILD else ""
+                if step.why:
+                    lines.append(f"  # {where}{step.why}")
+                lines.extend("  " + line for line in step.shell().splitlines())
+        return "\n".join(lines) + "\n" if lines else ""
+
+
+def undo(steps: Sequence[Step], at: At) -> list[str]:
+    """Undo `steps` in reverse, all of them, and return what went wrong, one line each (DESIGN.md, law 2)."""
+    troubles: list[str] = []
+    for step in reversed(steps):
+        try:
+            step.undo(at)
+        except (OSError, MinidockerError) as error:
+            troubles.append(str(KernelError.of(step.describe(), error) if isinstance(error, OSError) else error))
+    return troubles
+
+
+def _grouped(steps: Iterable[Step]) -> list[tuple[str, list[Step]]]:
+    groups: list[tuple[str, list[Step]]] = []
+    for step in steps:
+        if not groups or groups[-1][0] != step.title:
+            groups.append((step.title, []))
+        groups[-1][1].append(step)
+    return groups
+
+
+def quote(word: str) -> str:
+    """`word` as one bash word. (shlex.quote would cost the import of re.)"""
+    if word and all(c.isascii() and (c.isalnum() or c in "@%+=:,./-_") for c in word):
+        return word
+    return "'" + word.replace("'", "'\"'\"'") + "'"

@@ -1,0 +1,86 @@
+"""What a user asked for, parsed and checked in form but not yet against any state: plain data from cli/ to engine/."""
+
+from __future__ import annotations
+
+from minidocker.spec.records import Port
+
+
+class RunRequest:
+    """`minidocker run` as data. Sizes are bytes, times seconds; None is "not asked for", 0 is unlimited where docker has it so."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.command = command                          # COMMAND [ARG...], never empty
+        self.name: str | None = None                    # [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most 63 characters
+        self.detach = False
+        self.remove = False                             # --rm
+        self.interactive = False
+        self.tty = False
+        self.env: list[str] = []                        # "NAME=value", from -e and --env-file, in order, already resolved
+        self.workdir: str | None = None                 # absolute
+        self.user: str | None = None                    # "user[:group]", names or numbers
+        self.hostname: str | None = None
+        self.volumes: list[tuple[str, str, bool]] = []  # (host path, container path, read-only)
+        self.tmpfs: list[tuple[str, str]] = []          # (container path, mount options)
+        self.rootfs: str | None = None                  # --rootfs DIR, absolute
+        self.read_only = False
+        self.network = "br0"                            # name | none | host | container:NAME
+        self.ip: str | None = None
+        self.mac_address: str | None = None
+        self.network_aliases: list[str] = []
+        self.add_hosts: list[tuple[str, str]] = []      # (host name, ip)
+        self.dns: list[str] = []
+        self.dns_search: list[str] = []
+        self.dns_options: list[str] = []
+        self.publish: list[Port] = []
+        self.expose: list[tuple[int, str]] = []         # (port, protocol)
+        self.memory: int | None = None
+        self.memory_swap: int | None = None             # memory and swap together; -1 unlimited
+        self.memory_reservation: int | None = None
+        self.cpus: float | None = None
+        self.cpu_shares: int | None = None
+        self.cpuset_cpus: str | None = None             # "0-1,3", checked in form
+        self.pids_limit: int | None = None              # -1 or 0 unlimited
+        self.ulimits: list[tuple[str, int, int]] = []   # ("nofile", soft, hard); -1 unlimited
+        self.shm_size = 64 << 20
+        self.cgroup_parent: str | None = None
+        self.cgroupns: str | None = None                # private | host
+        self.detach_keys = b"\x10\x11"                  # ctrl-p ctrl-q, as bytes typed
+        self.cap_add: list[str] = []                    # "NET_ADMIN" (no CAP_ prefix, upper case) or "ALL"
+        self.cap_drop: list[str] = []
+        self.privileged = False
+        self.no_new_privileges: bool | None = None      # None: on unless privileged
+        self.seccomp: str | None = None                 # None: the default profile; "unconfined"; else a file's path
+        self.labels: dict[str, str] = {}
+        self.stop_signal = 15
+        self.init = False
+        self.explain = False
+        self.dry_run = False
+
+
+class ExecRequest:
+    """`minidocker exec` as data."""
+
+    def __init__(self, container: str, command: list[str]) -> None:
+        self.container = container
+        self.command = command
+        self.detach = False
+        self.interactive = False
+        self.tty = False
+        self.env: list[str] = []
+        self.workdir: str | None = None
+        self.user: str | None = None
+        self.detach_keys = b"\x10\x11"
+
+
+class NetworkRequest:
+    """`minidocker network create` as data."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.driver = "bridge"
+        self.subnet: str | None = None      # "10.9.0.0/24", host bits zero
+        self.gateway: str | None = None
+        self.bridge: str | None = None      # the interface's name; the default is made from the network's
+        self.mtu: int | None = None
+        self.internal = False
+        self.labels: dict[str, str] = {}

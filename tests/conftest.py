@@ -1,0 +1,29 @@
+"""The suite runs in a *pretend host*: private network and mount namespaces that this file makes before any test is collected.
+
+No packet can leave it (only its own loopback and what tests add), /run and /var/lib/minidocker are empty file systems
+of its own, and /sys shows its own interfaces. Cgroups are not namespaced: tests work under a data root of
+their own, whose hash names the cgroup subtree, and the suite fails if one is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests import pretend
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.geteuid() == 0:
+        pretend.enter()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Privileged tests never skip themselves silently: without root they fail at once, by name."""
+    if os.geteuid() != 0 and any("tests/unit" not in str(item.path) for item in items):
+        raise pytest.UsageError("tests/kernel, tests/e2e and tests/conformance need root; as a user run: pytest tests/unit")
