@@ -1,0 +1,3 @@
+module minidocker/examples/server
+
+go 1.19
