@@ -1,0 +1,173 @@
+"""OCI `linux.resources` and `linux.cgroupsPath` as steps (runtime-spec, config-linux.md, "Control groups").
+
+    Cgroup(face, name, resources)   refuses here, before anything is written, what this kernel cannot give
+      .make()  Make ─ SetMemory ─ SetFile ... ─ GuardDevices          before the container's first process exists
+      .join()  Join                                                   by that process itself (CHILD), or by its parent
+
+A limit is one write of one cgroup file; which file, and in which unit, differs between v1 and v2, controller by controller.
+"""
+
+from __future__ import annotations
+
+from minidocker.errors import UnsupportedError, UsageError
+from minidocker.kernel import cgroups, devices
+from minidocker.plan import CGROUP, PARENT, At, Plan, Step, quote
+from minidocker.runtime.limits import Limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minidocker.kernel.cgroups import Face, Hierarchy
+
+# What every container may use besides what its configuration allows: the devices that the runtime-spec has every runtime supply
+# (config-linux.md, "Default Devices"), a terminal, and its pseudo-terminals (major 136).
+DEFAULT_DEVICES: list[dict[str, Any]] = [
+    *({"allow": True, "type": "c", "major": 1, "minor": minor, "access": "rwm"} for minor in (3, 5, 7, 8, 9)),
+    *({"allow": True, "type": "c", "major": 5, "minor": minor, "access": "rwm"} for minor in (0, 1, 2)),
+    {"allow": True, "type": "c", "major": 136, "access": "rwm"},
+]
+
+
+def cgroup_name(path: str, own: str, id: str) -> str:
+    """The cgroup that `linux.cgroupsPath` means, below the root of every hierarchy: an absolute path as it is, a relative one below
+    `own` ("minidocker-ab12"), none at all OWN/ID. UsageError for what leads elsewhere."""
+    if not path:
+        return f"{own}/{id}"
+    if path.count(":") == 2 and not path.startswith("/"):
+        raise UnsupportedError(f"cgroupsPath `{path}` is for systemd to make", "give a path: /PARENT/NAME")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts or not parts or any("\n" in part or "\0" in part for part in parts):
+        raise UsageError(f"cgroupsPath `{path}` is not a path below the root of a cgroup hierarchy")
+    return "/".join(parts if path.startswith("/") else [own, *parts])
+
+
+class Cgroup:
+    """One container's cgroup: `name` as `cgroup_name` gives it, `resources` OCI's linux.resources, `own` the ancestor that is ours and
+    goes with its last child. Raises UnsupportedError, naming the controller, for a limit that the kernel cannot give."""
+
+    def __init__(self, face: Face, name: str, resources: dict[str, Any], own: str = "") -> None:
+        self.face = face
+        self.name = name
+        self.own = own
+        limits = Limits(face, name)
+        limits.collect(resources)
+        self.limits: list[Step] = limits.steps
+        self.controllers = tuple(limits.controllers)
+        face.require(name, self.controllers)
+        self.rules = devices.parse([*(resources.get("devices") or []), *DEFAULT_DEVICES])
+        self.guard = devices.how(face)
+        if self.guard == devices.LIST:
+            devices.lines(self.rules)
+        elif not self.guard and resources.get("devices"):
+            raise UnsupportedError("device access cannot be limited: neither cgroup v1's devices controller nor bpf(2) on cgroup v2",
+                                   "leave out linux.resources.devices and the capability MKNOD")  # fmt: skip
+
+    def make(self) -> Plan:
+        """Make it, with its limits and device rules. Empty where no hierarchy is mounted."""
+        if not self.face.hierarchies:
+            return Plan()
+        steps: list[Step] = [Make(self), *self.limits]
+        if self.guard:
+            steps.append(GuardDevices(self.face.path(self.name, "devices"), self.rules, self.guard))
+        return Plan(steps)
+
+    def join(self, actor: str = PARENT, born: bool = False) -> Plan:
+        """Put the container's first process (`at.pid`) into it; with actor CHILD the process does so itself, which saves 8 ms on v1
+        and must come before it makes namespaces. `born`: clone3 has put it into the v2 cgroup already (see `descriptor`)."""
+        used = self.face.used(self.controllers)
+        return Plan([Join(self.name, used, actor, born)] if used else [])
+
+    def descriptor(self) -> int:
+        """The v2 cgroup's directory opened for clone3(CLONE_INTO_CGROUP), -1 where the container is in none. The caller closes it."""
+        used = self.face.used(self.controllers)
+        return self.face.descriptor(self.name) if any(hierarchy.version == 2 for hierarchy in used) else -1
+
+
+class Make(Step):
+    title = CGROUP
+    why = "what the kernel accounts, limits and freezes together"
+
+    def __init__(self, cgroup: Cgroup) -> None:
+        self.cgroup = cgroup
+
+    def shell(self) -> str:
+        face, name, also = self.cgroup.face, self.cgroup.name, self.cgroup.controllers
+        lines = ["mkdir -p " + " ".join(map(quote, face.paths(name, also)))]
+        parts = name.split("/")
+        for hierarchy in face.used(also):
+            downwards = ["/".join((hierarchy.mount, *parts[:depth])) for depth in range(len(parts) + 1)]  # from the root down to it
+            if hierarchy.version == 2:
+                enable = quote(" ".join("+" + controller for controller in face.enabled(hierarchy, also)))
+                lines += [f"echo {enable} > {quote(parent)}/cgroup.subtree_control" for parent in downwards[:-1] if enable != "''"]
+            elif "cpuset" in also and "cpuset" in hierarchy.controllers:
+                for file in ("cpuset.cpus", "cpuset.mems"):
+                    copies = " ".join(f"{quote(directory)}/{file}" for directory in downwards[1:])
+                    lines.append(f"tee {copies} < {hierarchy.mount}/{file} > /dev/null")
+        return "\n".join(lines)
+
+    def describe(self) -> str:
+        return f"make cgroup `{self.cgroup.name}`"
+
+    def apply(self, at: At) -> None:
+        self.cgroup.face.create(self.cgroup.name, self.cgroup.controllers, self.cgroup.own)
+
+    def undo(self, at: At) -> None:
+        self.cgroup.face.remove(self.cgroup.name, self.cgroup.own)
+
+
+class Join(Step):
+    title = CGROUP
+    why = "from here on it is counted and limited, and all that it starts"
+
+    def __init__(self, name: str, used: list[Hierarchy], actor: str, born: bool) -> None:
+        self.name = name
+        self.used = used
+        self.actor = actor
+        self.born = born
+
+    def shell(self) -> str:
+        if self.actor == PARENT:
+            files = " ".join(quote(f"{hierarchy.path(self.name)}/cgroup.procs") for hierarchy in self.used)
+            return f"for file in {files}; do echo $PID > $file; done"
+        files = " ".join(quote(cgroups.entrance(hierarchy, self.name)) for hierarchy in self.used)
+        return f"for file in {files}; do echo 0 > $file; done"
+
+    def describe(self) -> str:
+        return f"join cgroup `{self.name}`"
+
+    def apply(self, at: At) -> None:
+        for hierarchy in self.used:
+            if self.born and hierarchy.version == 2:
+                continue
+            if self.actor == PARENT:
+                cgroups.move(hierarchy, self.name, at.pid)
+            else:
+                cgroups.enter(hierarchy, self.name)
+
+
+class GuardDevices(Step):
+    """Deny every device but those that the rules allow."""
+
+    title = CGROUP
+    why = "devices it may make, read and write; no other"
+
+    def __init__(self, directory: str, rules: list[devices.Rule], how: str) -> None:
+        self.directory = directory
+        self.rules = rules
+        self.how = how
+
+    def shell(self) -> str:
+        if self.how == devices.LIST:
+            return "\n".join(f"echo {quote(line)} > {quote(f'{self.directory}/{file}')}" for file, line in devices.lines(self.rules))
+        said = "; ".join(f"{'allow' if rule.allow else 'deny'} {rule}" for rule in self.rules)
+        return f"# by bpf(2), for which there is no command: BPF_PROG_ATTACH of BPF_CGROUP_DEVICE to {self.directory}: deny all; {said}"
+
+    def describe(self) -> str:
+        return f"limit the devices of cgroup {self.directory}"
+
+    def apply(self, at: At) -> None:
+        if self.how == devices.LIST:
+            devices.apply_list(self.directory, self.rules)
+        else:
+            devices.attach(self.directory, devices.program(self.rules))
