@@ -109,7 +109,7 @@ install_minidocker() {
     source=$(mktemp -d)
     cp -R "$repository"/{pyproject.toml,README.md,LICENSE,minidocker} "$source"
     local status=0 pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input install --quiet --root-user-action=ignore)
-    quietly "${pip[@]}" 'setuptools>=70.1' || status=$?
+    quietly "${pip[@]}" 'setuptools>=77' || status=$?
     ((status != 0)) || quietly "${pip[@]}" --use-pep517 --no-build-isolation "$source${extra:+[$extra]}" || status=$?
     rm -rf "$source"
     ((status == 0)) || return "$status"
