@@ -118,6 +118,32 @@ class Plan:
                 lines.extend("  " + line for line in step.shell().splitlines())
         return "\n".join(lines) + "\n" if lines else ""
 
+    def script(self) -> str:
+        """A bash script that does what the plan does, as it stands.
+
+        The parent's steps in their order; the child's as two texts that it hands over: what the child does before it has namespaces of its own
+        (OUTSIDE, which ends in `exec unshare ... "$INSIDE"`) and what it does in them.
+        """
+        child = [step for step in self.steps if step.actor == CHILD]
+        border = next((i for i, step in enumerate(child, 1) if "$INSIDE" in step.shell()), 0)
+        parts = ["#!/bin/bash", "set -euo pipefail"]
+        for name, steps in (("OUTSIDE", child[:border]), ("INSIDE", child[border:])):
+            if steps:
+                parts.append(f"{name}=$(cat <<'{name}_END'\nset -euo pipefail\n{_commands(steps)}\n{name}_END\n)")
+        parts.append(_commands([step for step in self.steps if step.actor == PARENT]))
+        return "\n".join(parts) + "\n"
+
+
+def _commands(steps: Sequence[Step]) -> str:
+    lines: list[str] = []
+    for title, group in _grouped(steps):
+        lines.append(f"\n# --- {title}")
+        for step in group:
+            if step.why:
+                lines.append(f"# {step.why}")
+            lines.append(step.shell())
+    return "\n".join(lines).strip("\n")
+
 
 def undo(steps: Sequence[Step], at: At) -> list[str]:
     """Undo `steps` in reverse, all of them, and return what went wrong, one line each (DESIGN.md, law 2)."""

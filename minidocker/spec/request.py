@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from minidocker.spec.records import Port
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class RunRequest:
     """`minidocker run` as data. Sizes are bytes, times seconds; None is "not asked for", 0 is unlimited where docker has it so."""
@@ -84,3 +88,23 @@ class NetworkRequest:
         self.mtu: int | None = None
         self.internal = False
         self.labels: dict[str, str] = {}
+
+
+def to_data(request: RunRequest) -> dict[str, object]:
+    """The request as JSON-able data, for state.db; `from_data` reads it back."""
+    data = dict(vars(request))
+    data["publish"] = [[p.host_port, p.container_port, p.host_ip, p.protocol] for p in request.publish]
+    data["detach_keys"] = request.detach_keys.decode("latin-1")
+    return data
+
+
+def from_data(data: dict[str, Any]) -> RunRequest:
+    """The request that `to_data` wrote; a field that an older version did not know keeps its default."""
+    request = RunRequest(data["command"])
+    for name, value in data.items():
+        setattr(request, name, value)
+    request.publish = [Port(*fields) for fields in data["publish"]]
+    request.detach_keys = data["detach_keys"].encode("latin-1")
+    for name in ("volumes", "tmpfs", "add_hosts", "expose", "ulimits"):
+        setattr(request, name, [tuple(entry) for entry in data[name]])
+    return request

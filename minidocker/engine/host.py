@@ -1,0 +1,112 @@
+"""This host as the engine sees it: one data root, what belongs to it in /run, its state, and what the kernel offers.
+
+    ROOT/state.db                 records                          RUN = /run/minidocker/TAG, gone with the boot
+    ROOT/containers/ID/           upper, work, log, files          RUN/containers/ID/{lock,state.json,exit}
+    ROOT/hostview/, ROOT/cache/   skeletons, compiled filters      RUN/networks/NAME/hosts, RUN/network.lock
+
+TAG is a hash of the data root's real path: two roots on one host never meet in cgroups, nft tables or links.
+"""
+
+from __future__ import annotations
+
+import binascii
+import fcntl
+import os
+import struct
+
+from minidocker.errors import MinidockerError
+from minidocker.kernel import cgroups
+from minidocker.storage.state import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEFAULT_ROOT = "/var/lib/minidocker"
+_RUN = "/run/minidocker"
+# struct flock on 64-bit Linux: l_type, l_whence, padding, l_start, l_len, l_pid, padding
+_FLOCK = "hhiqqii"
+
+
+class Host:
+    """`root` the data root, made when missing; `notice` is called with one-line messages that the user should see."""
+
+    def __init__(self, root: str, notice: Callable[[str], None]) -> None:
+        try:
+            os.makedirs(root, exist_ok=True)
+            self.root = os.path.realpath(root)
+            self.tag = f"{binascii.crc32(self.root.encode()):08x}"
+            self.run = f"{_RUN}/{self.tag}"
+            for directory in (f"{self.root}/containers", f"{self.run}/containers"):
+                if not os.path.isdir(directory):
+                    os.makedirs(directory, mode=0o711, exist_ok=True)
+        except OSError as error:
+            raise MinidockerError(
+                f"use {root} as the data root: {(error.strerror or '').lower()}", "choose another with --root DIR"
+            ) from error
+        self.notice = notice
+        self._state: State | None = None
+        self._face: cgroups.Face | None = None
+
+    @property
+    def state(self) -> State:
+        """This process's own connection: after a fork a new one, as SQLite demands."""
+        if self._state is None or self._state.pid != os.getpid():
+            # kept, not closed, when it is the parent's: closing it here would disturb the parent's locks
+            self._inherited = self._state
+            self._state = State(f"{self.root}/state.db")
+        return self._state
+
+    @property
+    def face(self) -> cgroups.Face:
+        if self._face is None:
+            self._face = cgroups.detect()
+        return self._face
+
+    def data_directory(self, id: str) -> str:
+        return f"{self.root}/containers/{id}"
+
+    def run_directory(self, id: str) -> str:
+        return f"{self.run}/containers/{id}"
+
+    def log_file(self, id: str) -> str:
+        return f"{self.root}/containers/{id}/log"
+
+    def cgroup(self, id: str, parent: str | None) -> str:
+        """The container's cgroup below the root of every hierarchy."""
+        return f"{(parent or '').strip('/')}/{self.own_cgroup}/{id}".lstrip("/")
+
+    @property
+    def own_cgroup(self) -> str:
+        return f"minidocker-{self.tag}"
+
+    @property
+    def boot(self) -> str:
+        """The boot id: what the kernel held under another one is gone."""
+        with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
+            return file.read().strip().decode()
+
+
+def hold_lock(path: str) -> int:
+    """Take the POSIX record lock by which a monitor's life is known; the descriptor must stay open.
+
+    The lock belongs to the process: fork does not pass it on, execve keeps it, and it goes with the process however that ends
+    (fcntl(2)). Closing any descriptor of the file in this process would let go of it too.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def lock_holder(path: str) -> int:
+    """The pid of the living process that holds the lock, 0 when none does."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0, 0, 0)
+        kind, _, _, _, _, pid, _ = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    finally:
+        os.close(descriptor)
+    return 0 if kind == fcntl.F_UNLCK else pid

@@ -1,0 +1,285 @@
+"""The rest of the container's file system: its root, /dev, the terminal, masked and read-only paths, and the pivot.
+
+All of it happens before pivot_root, by descriptors below the new root: the host's own /dev/null and /proc serve, never
+those of the root file system, which may be hostile.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+
+from minidocker.kernel import mounts as k
+from minidocker.plan import CHILD, FILESYSTEM, At, Step, quote
+from minidocker.runtime.mounts import Mount, make_in_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+# runtime-spec, config-linux.md, "Default Devices"
+DEFAULT_DEVICES = (
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+)
+_LINKS = (
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/ptmx", "pts/ptmx"),
+)
+_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTPEER = 0x5441
+
+
+class Root(Step):
+    """The new root: mounts leave the host alone from here on, and the root becomes a mount point, as pivot_root wants.
+
+    `entry` is a mount whose destination is "/" (the engine's overlay), mounted over `path` itself; without one the
+    directory is bound onto itself.
+    """
+
+    actor = CHILD
+    title = FILESYSTEM
+    why = "what is mounted from here on stays in here; the root becomes a mount of its own, which pivot_root needs"
+
+    def __init__(self, path: str, entry: dict[str, Any] | None, propagation: int = k.MS_SLAVE | k.MS_REC) -> None:
+        self.path = path
+        self.mount = Mount(entry) if entry else None
+        self.propagation = propagation
+
+    def shell(self) -> str:
+        path = quote(self.path)
+        lines = [f"ROOT={path}", "mount --make-rslave /"]
+        if self.mount:
+            lines.append(f"mount -t {self.mount.type} -o {quote(','.join(self.mount.words))} {quote(self.mount.source)} {path}")
+        else:
+            lines.append(f"mount --rbind {path} {path}")
+        # pivot_root refuses a root whose parent mount is shared
+        return "\n".join([*lines, "mount --make-private /" if self.path == "/" else 'mount --make-rprivate "$ROOT"'])
+
+    def describe(self) -> str:
+        return f"mount `{self.mount.type}` as the root file system on `{self.path}`" if self.mount else f"bind the root `{self.path}`"
+
+    def apply(self, at: At) -> None:
+        k.set_propagation("/", self.propagation)
+        if self.mount:
+            options = self.mount.options
+            k.mount(self.mount.source, self.path, self.mount.type, options.flags, options.data)
+        else:
+            tree = k.open_tree(self.path, recursive=True)
+            target = os.open(self.path, os.O_PATH | os.O_CLOEXEC)
+            k.move_mount(tree, target)
+            os.close(tree)
+            os.close(target)
+        at.root = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        k.set_attributes(at.root, 0, propagation=k.MS_PRIVATE)
+
+
+class Devices(Step):
+    """Device nodes: the default ones and those of the configuration; where mknod is not allowed, the host's are bound in."""
+
+    actor = CHILD
+    title = FILESYSTEM
+    why = "the devices every program may expect, and no others"
+
+    def __init__(self, devices: list[dict[str, Any]]) -> None:
+        nodes = [(path, stat.S_IFCHR | 0o666, os.makedev(major, minor), 0, 0) for path, major, minor in DEFAULT_DEVICES]
+        for device in devices:
+            number = os.makedev(device["major"], device["minor"]) if device["type"] != "p" else 0
+            mode = _TYPES[device["type"]] | device.get("fileMode", 0o666)
+            nodes.append((device["path"], mode, number, device.get("uid", 0), device.get("gid", 0)))
+        self.nodes = nodes
+
+    def shell(self) -> str:
+        lines = []
+        for path, mode, number, uid, gid in self.nodes:
+            kind = "p" if stat.S_ISFIFO(mode) else f"{'b' if stat.S_ISBLK(mode) else 'c'} {os.major(number)} {os.minor(number)}"
+            target = f'"$ROOT"{quote(path)}'
+            lines.append(f"mknod -m {stat.S_IMODE(mode):o} {target} {kind}")
+            if uid or gid:
+                lines.append(f"chown {uid}:{gid} {target}")
+        lines.extend(f'ln -s {quote(target)} "$ROOT"{quote(path)}' for path, target in _LINKS)
+        return "\n".join(lines)
+
+    def describe(self) -> str:
+        return "make the device nodes"
+
+    def apply(self, at: At) -> None:
+        directories: dict[str, int] = {}
+        for path, mode, number, uid, gid in self.nodes:
+            parent_path, _, name = path.rpartition("/")
+            if parent_path not in directories:
+                directories[parent_path] = make_in_root(at.root, parent_path, directory=True)
+            parent = directories[parent_path]
+            try:
+                os.mknod(name, mode, number, dir_fd=parent)
+                if uid or gid:
+                    os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
+            except FileExistsError:
+                continue
+            except PermissionError:
+                Mount({"destination": path, "type": "bind", "source": path, "options": ["bind"]}).apply(at)
+        for path, target in _LINKS:
+            parent_path, _, name = path.rpartition("/")
+            try:
+                os.symlink(target, name, dir_fd=directories[parent_path])
+            except FileExistsError:
+                continue
+        for descriptor in directories.values():
+            os.close(descriptor)
+
+
+class Terminal(Step):
+    """A pseudo terminal from the container's own devpts; its master goes to the parent by `send`, its slave is 0, 1 and 2.
+
+    The slave is opened through the master (TIOCGPTPEER), so no path of the container is trusted, and bound over /dev/console.
+    """
+
+    actor = CHILD
+    title = FILESYSTEM
+    why = "the terminal belongs to the container's own devpts"
+
+    def __init__(self, send: Callable[[int], None], size: tuple[int, int] | None) -> None:
+        self.send = send
+        self.size = size
+
+    def shell(self) -> str:
+        return "# (a terminal of its own: here the script's own is used)"
+
+    def describe(self) -> str:
+        return "open a terminal"
+
+    def apply(self, at: At) -> None:
+        master = k.open_in_root(at.root, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+        fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+        slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+        if self.size:
+            set_window_size(slave, *self.size)
+        console = make_in_root(at.root, "/dev/console", directory=False)
+        tree = k.open_tree(f"/proc/self/fd/{slave}")
+        k.move_mount(tree, console)
+        os.close(tree)
+        os.close(console)
+        self.send(master)
+        os.close(master)
+        for standard in (0, 1, 2):
+            os.dup2(slave, standard)
+        os.close(slave)
+        fcntl.ioctl(0, 0x540E, 0)  # TIOCSCTTY: init leads a session (setsid) and this becomes its terminal
+
+
+def set_window_size(terminal: int, rows: int, columns: int) -> None:
+    """TIOCSWINSZ, ioctl_tty(2)."""
+    fcntl.ioctl(terminal, 0x5414, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+class ProtectedPaths(Step):
+    """`linux.readonlyPaths` made read-only and `linux.maskedPaths` hidden; a path that does not exist needs neither."""
+
+    actor = CHILD
+    title = FILESYSTEM
+    why = "parts of /proc and /sys that tell about or reach into the host"
+
+    def __init__(self, readonly: list[str], masked: list[str]) -> None:
+        self.readonly = readonly
+        self.masked = masked
+
+    def shell(self) -> str:
+        lines = []
+        if self.readonly:
+            words = " ".join(quote(path) for path in self.readonly)
+            lines.append(
+                f'for p in {words}; do [ ! -e "$ROOT$p" ] || '
+                '{ mount --rbind "$ROOT$p" "$ROOT$p"; mount -o remount,bind,ro,nosuid,nodev,noexec "$ROOT$p"; }; done'
+            )
+        if self.masked:
+            words = " ".join(quote(path) for path in self.masked)
+            lines.append(
+                f'for p in {words}; do if [ -d "$ROOT$p" ]; then mount -t tmpfs -o ro,size=0 tmpfs "$ROOT$p"; '
+                'elif [ -e "$ROOT$p" ]; then mount --bind /dev/null "$ROOT$p"; fi; done'
+            )
+        return "\n".join(lines)
+
+    def describe(self) -> str:
+        return "mask and protect paths in /proc and /sys"
+
+    def apply(self, at: At) -> None:
+        for path in self.readonly:
+            target = _existing(at.root, path)
+            if target >= 0:
+                tree = k.open_tree("", recursive=True, directory=target)
+                k.set_attributes(tree, k.ATTR_RDONLY, recursive=True)
+                k.move_mount(tree, target)
+                os.close(tree)
+                os.close(target)
+        empty = null = -1
+        for path in self.masked:
+            target = _existing(at.root, path)
+            if target < 0:
+                continue
+            if stat.S_ISDIR(os.fstat(target).st_mode):
+                if empty < 0:
+                    empty = k.detached_filesystem("tmpfs", {"size": "0", "nr_inodes": "1"}, k.ATTR_RDONLY)
+                    tree = empty
+                else:
+                    tree = k.open_tree("", directory=empty)
+            else:
+                if null < 0:
+                    null = k.open_tree("/dev/null")
+                    tree = null
+                else:
+                    tree = k.open_tree("", directory=null)
+            k.move_mount(tree, target)
+            os.close(target)
+            if tree not in (empty, null):
+                os.close(tree)
+        for descriptor in (empty, null):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _existing(root: int, path: str) -> int:
+    try:
+        return k.open_in_root(root, path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENXIO):
+            return -1
+        raise
+
+
+class Pivot(Step):
+    """pivot_root(2) onto the new root; the host's tree is let go of at once."""
+
+    actor = CHILD
+    title = FILESYSTEM
+    why = "from here on / is the container's; the host's tree is not mounted anywhere in here any more"
+
+    def __init__(self, readonly: bool) -> None:
+        self.readonly = readonly
+
+    def shell(self) -> str:
+        lines = ['mount -o remount,bind,ro "$ROOT"'] if self.readonly else []
+        return "\n".join([*lines, 'cd "$ROOT"', "pivot_root . .", "umount -l .", "cd /"])
+
+    def describe(self) -> str:
+        return "pivot into the root file system"
+
+    def apply(self, at: At) -> None:
+        if self.readonly:
+            k.set_attributes(at.root, k.ATTR_RDONLY)
+        os.fchdir(at.root)
+        # pivot_root(2), NOTES: with both arguments "." the old root is stacked over the new one and unmounted from there
+        k.pivot_root(".", ".")
+        k.umount_lazily(".")
+        os.chdir("/")

@@ -1,0 +1,217 @@
+"""The child: a container's first process (and the first process of an exec) from its birth to execve.
+
+After the pivot nothing is imported, loaded or looked up but by raw system calls: everything it needs is in memory when it
+is cloned (DESIGN.md, law 6). Its failures travel to the parent over the channel; it never writes to the user's terminal.
+"""
+
+from __future__ import annotations
+
+import _signal
+import errno
+import os
+import select
+import stat
+
+from minidocker.errors import KernelError, MinidockerError, TargetNotExecutable, TargetNotFound
+from minidocker.kernel import libc
+from minidocker.plan import CHILD, EXEC, FILESYSTEM, At, Plan, Step, quote
+from minidocker.runtime import sync
+from minidocker.runtime.mounts import make_in_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_SIGKILL = 9
+_SIG_UNBLOCK = _signal.SIG_UNBLOCK
+_ALL_SIGNALS = range(1, 65)
+_LARGEST_FD = 0xFFFFFFFF
+
+
+def become_child(plan: Plan, at: At, channel: sync.Channel, stdio: tuple[int, int, int]) -> NoReturn:
+    """Run the child's slice of `plan`, which ends in execve; on failure send it to the parent and exit."""
+    try:
+        # whoever could ptrace or read this process's /proc files could use what it holds of the host (CVE-2016-9962)
+        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        os.setsid()
+        _reset_signals()
+        os.umask(0)
+        for standard, descriptor in enumerate(stdio):
+            os.dup2(descriptor, standard)
+        plan.run(at, CHILD)
+        os._exit(0)  # a plan without an Execute at its end has nothing more to do
+    except MinidockerError as error:
+        _report(channel, error)
+    except BaseException as error:
+        _report(channel, MinidockerError(f"internal error in the container's first process: {error!r}"))
+    os._exit(1)
+
+
+def _report(channel: sync.Channel, error: MinidockerError) -> None:
+    try:
+        channel.send_failure(error)
+    except OSError:
+        os._exit(1)  # the parent is gone: nobody is left to tell
+
+
+def _reset_signals() -> None:
+    """Python ignores SIGPIPE and catches SIGINT; the program to run gets the defaults, and no blocked signals."""
+    for number in (_signal.SIGPIPE, _signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT, _signal.SIGWINCH, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_SIG_UNBLOCK, _ALL_SIGNALS)
+
+
+class WorkingDirectory(Step):
+    """`process.cwd` made where it is missing, as docker does."""
+
+    actor = CHILD
+    title = FILESYSTEM
+
+    def __init__(self, cwd: str) -> None:
+        self.cwd = cwd
+
+    def shell(self) -> str:
+        return f'mkdir -p "$ROOT"{quote(self.cwd)}'
+
+    def apply(self, at: At) -> None:
+        os.close(make_in_root(at.root, self.cwd, directory=True))
+
+
+class FindProgram(Step):
+    """Find the program in the container, tell the parent that all is ready, and wait for START.
+
+    The search is execvp's (exec(3)), by stat alone; what is found is kept in `path`.
+    """
+
+    actor = CHILD
+    title = EXEC
+    why = "a program that is missing is an error now, before anything runs"
+
+    def __init__(self, process: dict[str, Any], channel: sync.Channel) -> None:
+        self.name: str = process["args"][0]
+        self.cwd: str = process["cwd"]
+        search = [v[5:] for v in process.get("env", []) if v.startswith("PATH=")]
+        self.search = (search[-1] if search else DEFAULT_PATH).split(":")
+        self.channel = channel
+        self.path = self.name
+
+    def shell(self) -> str:
+        return "read -r _ <&9; exec 9<&-"
+
+    def describe(self) -> str:
+        return f"find `{self.name}`"
+
+    def apply(self, at: At) -> None:
+        if "/" in self.name:
+            trouble = self._trouble_with(self.name if self.name[0] == "/" else f"{self.cwd}/{self.name}")
+        else:
+            trouble = self._search()
+        if trouble:
+            raise trouble
+        self.channel.send(sync.READY)
+        self.channel.expect(sync.START)
+
+    def _search(self) -> MinidockerError | None:
+        worst: MinidockerError = TargetNotFound(
+            f"`{self.name}` is not found in the container", f"its PATH is {':'.join(self.search)}; a program of the host is named by a path: ./{self.name}"
+        )
+        for directory in self.search:
+            self.path = f"{directory or '.'}/{self.name}"
+            trouble = self._trouble_with(self.path)
+            if trouble is None:
+                return None
+            if isinstance(trouble, TargetNotExecutable):
+                worst = trouble
+        return worst
+
+    def _trouble_with(self, path: str) -> MinidockerError | None:
+        try:
+            mode = os.stat(path).st_mode
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return TargetNotFound(f"`{path}` does not exist in the container")
+            return TargetNotExecutable(f"look at `{path}` in the container: {os.strerror(error.errno or 0).lower()}")
+        if stat.S_ISDIR(mode):
+            return TargetNotExecutable(f"`{path}` is a directory, not a program")
+        if not stat.S_ISREG(mode) or not mode & 0o111:
+            return TargetNotExecutable(f"`{path}` is not executable", f"chmod +x {path}")
+        return None
+
+
+class Detach(Step):
+    """The last things before execve that a seccomp filter might forbid: descriptors, directory, the tie to the parent."""
+
+    actor = CHILD
+    title = EXEC
+    why = "no descriptor of ours goes along; the working directory is the container's"
+
+    def __init__(self, cwd: str, channel: sync.Channel, preserve_fds: int = 0, die_with_parent: bool = False) -> None:
+        self.cwd = cwd
+        self.channel = channel
+        self.first = 3 + preserve_fds
+        self.die_with_parent = die_with_parent
+
+    def shell(self) -> str:
+        return f"cd {quote(self.cwd)}"
+
+    def describe(self) -> str:
+        return f"change to the working directory `{self.cwd}`"
+
+    def apply(self, at: At) -> None:
+        # all but the channel, and before the last chdir: a directory of the host that was left open would be a way out
+        # (CVE-2024-21626)
+        keep = self.channel.fileno()
+        if keep > self.first:
+            libc.syscall(libc.SYS.close_range, self.first, keep - 1, 0)
+        libc.syscall(libc.SYS.close_range, max(keep + 1, self.first), _LARGEST_FD, 0)
+        os.chdir(self.cwd)
+        if not os.getcwd().startswith("/"):  # getcwd(3): "(unreachable)" is a directory outside the root
+            raise MinidockerError(f"the working directory `{self.cwd}` leads out of the container")
+        if self.die_with_parent:
+            libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+            # had the parent died just before, no signal would come: the channel's other end tells
+            poll = select.poll()
+            poll.register(keep, select.POLLHUP)
+            if any(events & select.POLLHUP for _, events in poll.poll(0)):
+                os._exit(1)
+
+
+class Execute(Step):
+    """execve(2)."""
+
+    actor = CHILD
+    title = EXEC
+    why = "the program takes over this process"
+
+    def __init__(self, process: dict[str, Any], program: FindProgram) -> None:
+        self.args: list[str] = process["args"]
+        self.env = [os.fsencode(v) for v in process.get("env", [])]
+        self.environment = {name: value for name, _, value in (v.partition(b"=") for v in self.env)}
+        self.program = program
+
+    def shell(self) -> str:
+        env = " ".join(quote(os.fsdecode(v)) for v in self.env)
+        return f"exec env -i {env} {' '.join(quote(a) for a in self.args)}"
+
+    def describe(self) -> str:
+        return f"execute `{self.args[0]}`"
+
+    def apply(self, at: At) -> None:
+        path = self.program.path
+        try:
+            os.execve(path, self.args, self.environment)
+        except OSError as error:
+            raise _exec_failure(path, error) from error
+
+
+def _exec_failure(path: str, error: OSError) -> MinidockerError:
+    if error.errno == errno.ENOENT:
+        return TargetNotFound(f"execute `{path}`: its interpreter does not exist in the container", "look at its `#!` line, or at its ELF loader")
+    if error.errno == errno.ENOEXEC:
+        return TargetNotExecutable(f"execute `{path}`: it is neither a binary for this machine nor does it begin with `#!`")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ETXTBSY):
+        return TargetNotExecutable(f"execute `{path}`: {os.strerror(error.errno).lower()}")
+    return KernelError.of(f"execute `{path}`", error)

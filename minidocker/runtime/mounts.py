@@ -1,0 +1,241 @@
+"""The mounts of an OCI configuration as Steps of the child, in the listed order (runtime-spec, config.md, "Mounts").
+
+Each destination is looked up inside the root being built by openat2(RESOLVE_IN_ROOT) and mounted on by descriptor, so
+that no link in a hostile root file system leads a mount out of it; what is missing is created.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from minidocker.errors import KernelError, UsageError
+from minidocker.kernel import mounts as k
+from minidocker.kernel.cgroups import Face
+from minidocker.plan import CHILD, FILESYSTEM, At, Step, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# option -> (mount(2) flag, is it cleared, mount_setattr(2) attribute or 0 where mount_setattr has none)
+_FLAGS: dict[str, tuple[int, bool, int]] = {
+    "ro": (k.MS_RDONLY, False, k.ATTR_RDONLY),
+    "rw": (k.MS_RDONLY, True, k.ATTR_RDONLY),
+    "nosuid": (k.MS_NOSUID, False, k.ATTR_NOSUID),
+    "suid": (k.MS_NOSUID, True, k.ATTR_NOSUID),
+    "nodev": (k.MS_NODEV, False, k.ATTR_NODEV),
+    "dev": (k.MS_NODEV, True, k.ATTR_NODEV),
+    "noexec": (k.MS_NOEXEC, False, k.ATTR_NOEXEC),
+    "exec": (k.MS_NOEXEC, True, k.ATTR_NOEXEC),
+    "nosymfollow": (k.MS_NOSYMFOLLOW, False, k.ATTR_NOSYMFOLLOW),
+    "symfollow": (k.MS_NOSYMFOLLOW, True, k.ATTR_NOSYMFOLLOW),
+    "nodiratime": (k.MS_NODIRATIME, False, k.ATTR_NODIRATIME),
+    "diratime": (k.MS_NODIRATIME, True, k.ATTR_NODIRATIME),
+    "sync": (k.MS_SYNCHRONOUS, False, 0),
+    "async": (k.MS_SYNCHRONOUS, True, 0),
+    "dirsync": (k.MS_DIRSYNC, False, 0),
+    "mand": (k.MS_MANDLOCK, False, 0),
+    "nomand": (k.MS_MANDLOCK, True, 0),
+    "silent": (k.MS_SILENT, False, 0),
+    "loud": (k.MS_SILENT, True, 0),
+    "lazytime": (k.MS_LAZYTIME, False, 0),
+    "nolazytime": (k.MS_LAZYTIME, True, 0),
+    "defaults": (0, False, 0),
+}
+# access time modes are one field in mount_setattr, not flags: the value that replaces the field
+_ATIMES: dict[str, tuple[int, int]] = {
+    "relatime": (k.MS_RELATIME, 0),
+    "noatime": (k.MS_NOATIME, k.ATTR_NOATIME),
+    "strictatime": (k.MS_STRICTATIME, k.ATTR_STRICTATIME),
+    "atime": (0, 0),
+    "norelatime": (0, 0),
+    "nostrictatime": (0, 0),
+}
+_PROPAGATIONS: dict[str, int] = {
+    "private": k.MS_PRIVATE,
+    "rprivate": k.MS_PRIVATE | k.MS_REC,
+    "slave": k.MS_SLAVE,
+    "rslave": k.MS_SLAVE | k.MS_REC,
+    "shared": k.MS_SHARED,
+    "rshared": k.MS_SHARED | k.MS_REC,
+    "unbindable": k.MS_UNBINDABLE,
+    "runbindable": k.MS_UNBINDABLE | k.MS_REC,
+}
+
+
+class Options:
+    """OCI mount options, sorted by the system call that takes them.
+
+    `flags` for mount(2); `set`/`clear` and their recursive twins `rset`/`rclear` for mount_setattr(2); `propagation` mount(2)
+    flags, each set by a call of its own; `bind` "", "bind" or "rbind"; `data` what is left, for the file system.
+    """
+
+    __slots__ = ("bind", "clear", "data", "flags", "propagation", "rclear", "rset", "set")
+
+    def __init__(self, options: list[str]) -> None:
+        self.flags = self.set = self.clear = self.rset = self.rclear = 0
+        self.propagation: list[int] = []
+        self.bind = ""
+        data = []
+        for option in options:
+            if option in ("bind", "rbind"):
+                self.bind = option
+            elif option in _PROPAGATIONS:
+                self.propagation.append(_PROPAGATIONS[option])
+            elif option in _FLAGS:
+                self._take(*_FLAGS[option])
+            elif option in _ATIMES:
+                self.flags |= _ATIMES[option][0]
+                self.set, self.clear = self.set & ~k.ATTR_ATIME | _ATIMES[option][1], self.clear | k.ATTR_ATIME
+            elif option[:1] == "r" and option[1:] in _FLAGS and _FLAGS[option[1:]][2]:
+                _, cleared, attribute = _FLAGS[option[1:]]
+                self.rset, self.rclear = _switched(self.rset, self.rclear, attribute, cleared)
+            elif option[:1] == "r" and option[1:] in _ATIMES:
+                self.rset, self.rclear = self.rset & ~k.ATTR_ATIME | _ATIMES[option[1:]][1], self.rclear | k.ATTR_ATIME
+            elif option in ("idmap", "ridmap", "tmpcopyup", "remount"):
+                raise UsageError(f"mount option `{option}` is not supported")
+            else:
+                data.append(option)
+        self.data = ",".join(data)
+
+    def _take(self, flag: int, cleared: bool, attribute: int) -> None:
+        self.flags = self.flags & ~flag if cleared else self.flags | flag
+        self.set, self.clear = _switched(self.set, self.clear, attribute, cleared)
+
+
+def _switched(on: int, off: int, bit: int, cleared: bool) -> tuple[int, int]:
+    """The later of two contradicting options wins."""
+    return (on & ~bit, off | bit) if cleared else (on | bit, off & ~bit)
+
+
+class Mount(Step):
+    """One entry of `mounts`: {"destination", "type", "source", "options"}."""
+
+    actor = CHILD
+    title = FILESYSTEM
+
+    def __init__(self, entry: dict[str, Any], why: str = "") -> None:
+        self.destination: str = entry["destination"]
+        self.options = Options(entry.get("options", []))
+        self.words: list[str] = entry.get("options", [])
+        bound = entry.get("type") == "bind" or self.options.bind
+        self.type: str = "bind" if bound else entry.get("type", "none")
+        self.source: str = entry.get("source") or self.type
+        self.why = why
+
+    def shell(self) -> str:
+        target = f'"$ROOT"{quote(self.destination)}'
+        lines = []
+        if self.type == "bind":
+            # a file needs a file to be mounted on
+            directory = os.path.isdir(self.source)
+            lines.append(f"mkdir -p {target}" if directory else f"[ -e {target} ] || install -D -m 644 /dev/null {target}")
+            how = "--rbind" if self.options.bind == "rbind" else "--bind"
+            lines.append(f"mount {how} {quote(self.source)} {target}")
+            attributes = [w for w in self.words if w in _FLAGS or w in _ATIMES]
+            if attributes:
+                lines.append(f"mount -o {','.join(['remount', 'bind', *attributes])} {target}")
+        else:
+            words = ",".join(w for w in self.words if w not in _PROPAGATIONS)
+            lines.append(f"mkdir -p {target}")
+            lines.append(f"mount -t {quote(self.type)}{' -o ' + quote(words) if words else ''} {quote(self.source)} {target}")
+        lines.extend(f"mount --make-{word} {target}" for word in self.words if word in _PROPAGATIONS)
+        return "\n".join(lines)
+
+    def describe(self) -> str:
+        return f"mount `{self.source}` on `{self.destination}`"
+
+    def apply(self, at: At) -> None:
+        if self.type == "bind":
+            self._bind(at.root)
+        else:
+            target = make_in_root(at.root, self.destination, directory=True)
+            try:
+                k.mount(self.source, f"/proc/self/fd/{target}", self.type, self.options.flags, self.options.data)
+            finally:
+                os.close(target)
+            if self.options.rset or self.options.rclear or self.options.propagation:
+                mounted = k.open_in_root(at.root, self.destination)
+                self._finish(mounted)
+                os.close(mounted)
+
+    def _bind(self, root: int) -> None:
+        tree = k.open_tree(self.source, recursive=self.options.bind == "rbind")
+        try:
+            if self.options.set or self.options.clear:
+                k.set_attributes(tree, self.options.set, self.options.clear)
+            self._finish(tree)
+            target = make_in_root(root, self.destination, directory=stat.S_ISDIR(os.fstat(tree).st_mode))
+            try:
+                k.move_mount(tree, target)
+            finally:
+                os.close(target)
+        finally:
+            os.close(tree)
+
+    def _finish(self, mounted: int) -> None:
+        options = self.options
+        if options.rset or options.rclear:
+            k.set_attributes(mounted, options.rset, options.rclear, recursive=True)
+        for propagation in options.propagation:
+            k.set_attributes(mounted, 0, propagation=propagation & ~k.MS_REC, recursive=bool(propagation & k.MS_REC))
+
+
+def make_in_root(root: int, path: str, directory: bool) -> int:
+    """An O_PATH descriptor of `path` inside `root`, created (with its parents, mode 0755) when it is missing."""
+    try:
+        return k.open_in_root(root, path)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise KernelError.of(f"look up `{path}` in the root file system", error) from error
+    parent_path, _, name = path.rstrip("/").rpartition("/")
+    parent = make_in_root(root, parent_path or "/", directory=True)
+    try:
+        if directory:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        else:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=parent))
+    except OSError as error:
+        raise KernelError.of(f"make mount point `{path}` in the root file system", error) from error
+    finally:
+        os.close(parent)
+    return k.open_in_root(root, path)
+
+
+class CgroupMount(Mount):
+    """`type: cgroup`: the container's view of its control groups, one mount a hierarchy; inside a cgroup namespace each shows
+    the container's own cgroup as its root (runtime-spec, config-linux.md, "Default Filesystems").
+    """
+
+    why = "programs read their limits here"
+
+    def __init__(self, entry: dict[str, Any], face: Face) -> None:
+        super().__init__(entry)
+        self.parts = [
+            Mount({"destination": destination, "type": fstype, "source": fstype, "options": [*self.words, *data]})
+            for destination, fstype, data in self._layout(face)
+        ]
+
+    def _layout(self, face: Face) -> list[tuple[str, str, list[str]]]:
+        """(destination, file system type, its own options) of each mount, of the hierarchies a container is in."""
+        hierarchies = face.used()
+        if len(hierarchies) == 1 and hierarchies[0].version == 2:
+            return [(self.destination, "cgroup2", [])]
+        layout = [(self.destination, "tmpfs", ["mode=755", "size=64k"])] if hierarchies else []
+        for hierarchy in hierarchies:
+            destination = f"{self.destination}/{hierarchy.mount.rpartition('/')[2]}"
+            if hierarchy.version == 2:
+                layout.append((destination, "cgroup2", []))
+            else:
+                names = sorted("blkio" if controller == "io" else controller for controller in hierarchy.controllers)
+                layout.append((destination, "cgroup", [",".join(names)]))
+        return layout
+
+    def shell(self) -> str:
+        return "\n".join(part.shell() for part in self.parts)
+
+    def apply(self, at: At) -> None:
+        for part in self.parts:
+            part.apply(at)

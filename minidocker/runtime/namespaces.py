@@ -1,0 +1,285 @@
+"""Making the container's process and its namespaces, as Steps of both actors (runtime-spec, config-linux.md)."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from minidocker.errors import KernelError, MinidockerError
+from minidocker.kernel import libc
+from minidocker.kernel import namespaces as k
+from minidocker.plan import CHILD, EXEC, NAMESPACES, At, Step, quote
+from minidocker.runtime import sync
+from minidocker.runtime.resources import Cgroup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_UNSHARE_OPTION = {
+    "mount": "--mount", "uts": "--uts", "ipc": "--ipc", "network": "--net", "cgroup": "--cgroup", "user": "--user", "time": "--time",
+    "pid": "--pid",
+}  # fmt: skip
+_FILE_OPTION = {k.NEWNS: "mount", k.NEWUTS: "uts", k.NEWIPC: "ipc", k.NEWNET: "net", k.NEWCGROUP: "cgroup", k.NEWTIME: "time"}
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}.get(os.uname().machine, -1)
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+
+
+class Namespaces:
+    """`linux.namespaces`, sorted: what is made by clone, what by unshare, what is joined by path.
+
+    `clone` and `unshare` are flags; `joined` is [(flag, path)].
+    """
+
+    __slots__ = ("clone", "joined", "names", "unshare")
+
+    def __init__(self, entries: list[dict[str, Any]]) -> None:
+        self.clone = self.unshare = 0
+        self.joined: list[tuple[int, str]] = []
+        self.names: list[str] = []
+        for entry in entries:
+            flag = k.BY_OCI_NAME[entry["type"]][0]
+            if entry.get("path"):
+                self.joined.append((flag, entry["path"]))
+            elif flag in (k.NEWPID, k.NEWUSER):
+                self.clone |= flag
+                self.names.append(entry["type"])
+            else:
+                self.unshare |= flag
+                self.names.append(entry["type"])
+        for flag, path in self.joined:
+            if flag in (k.NEWPID, k.NEWUSER):
+                raise MinidockerError(f"joining a {'user' if flag == k.NEWUSER else 'pid'} namespace by path is not supported ({path})")
+
+
+class Spawn(Step):
+    """Clone the child, which runs its own slice of the plan this step stands in; on cgroup v2 it is born in its cgroup."""
+
+    title = NAMESPACES
+    why = "a process of its own, first in a new PID namespace; when it dies, all that is in there dies"
+
+    def __init__(
+        self, namespaces: Namespaces, cgroup: Cgroup, child: Callable[[], None], theirs: sync.Channel
+    ) -> None:
+        self.namespaces = namespaces
+        self.cgroup = cgroup
+        self.child = child
+        self.theirs = theirs
+        self.pidfd = -1
+
+    def shell(self) -> str:
+        return 'start=$(mktemp -u) && mkfifo "$start" && export start INSIDE\nbash -c "$OUTSIDE" &\nPID=$!'
+
+    def describe(self) -> str:
+        return "clone the container's first process"
+
+    def apply(self, at: At) -> None:
+        cgroup = self.cgroup.descriptor()
+        try:
+            at.pid, self.pidfd = k.clone(self.namespaces.clone, cgroup)
+            if at.pid == 0:
+                self.child()  # never returns
+        finally:
+            if cgroup >= 0:
+                os.close(cgroup)
+        self.theirs.close()
+
+    def undo(self, at: At) -> None:
+        """Kill it and wait for it: its namespaces and mounts go with it."""
+        try:
+            os.kill(at.pid, 9)
+            os.waitpid(at.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            return
+
+
+class MapIds(Step):
+    """`linux.uidMappings` and `gidMappings`, written by the parent (user_namespaces(7))."""
+
+    title = NAMESPACES
+    why = "which users in there are which users out here"
+
+    def __init__(self, uids: list[dict[str, int]], gids: list[dict[str, int]]) -> None:
+        self.maps = [(name, _map_text(entries)) for name, entries in (("uid_map", uids), ("gid_map", gids))]
+
+    def shell(self) -> str:
+        return "\n".join(f"printf %s {quote(text)} > /proc/$PID/{name}" for name, text in self.maps)
+
+    def apply(self, at: At) -> None:
+        for name, text in self.maps:
+            with open(f"/proc/{at.pid}/{name}", "wb", buffering=0) as file:
+                file.write(text.encode())
+
+
+def _map_text(entries: list[dict[str, int]]) -> str:
+    return "".join(f"{e['containerID']} {e['hostID']} {e['size']}\n" for e in entries)
+
+
+class Release(Step):
+    """Tell the child that its ids are mapped."""
+
+    title = NAMESPACES
+    why = "its ids are mapped and it may go on"
+
+    def __init__(self, ours: sync.Channel) -> None:
+        self.ours = ours
+
+    def shell(self) -> str:
+        return "# (unshare waits for the maps by itself)"
+
+    def describe(self) -> str:
+        return "let the container's first process go on"
+
+    def apply(self, at: At) -> None:
+        self.ours.send(sync.MAPPED)
+
+
+class AwaitNamespaces(Step):
+    """Wait until the child has made its namespaces, and hold its network namespace by a descriptor."""
+
+    title = NAMESPACES
+    why = "its network namespace exists from here on"
+
+    def __init__(self, ours: sync.Channel) -> None:
+        self.ours = ours
+
+    def shell(self) -> str:
+        return 'until INIT=$(pgrep -P "$PID"); do sleep 0.01; done; PID=$INIT'
+
+    def describe(self) -> str:
+        return "wait for the container's namespaces"
+
+    def apply(self, at: At) -> None:
+        self.ours.expect(sync.NAMESPACES)
+        at.netns = k.open_of(at.pid, "net")
+
+    def undo(self, at: At) -> None:
+        if at.netns >= 0:
+            os.close(at.netns)
+            at.netns = -1
+
+
+class Unshare(Step):
+    """The child, in its cgroup already, makes its namespaces and joins those given by path."""
+
+    actor = CHILD
+    title = NAMESPACES
+    why = "its own mounts, host name, IPC and network; its own cgroup as the root of what it sees"
+
+    def __init__(self, namespaces: Namespaces, id: str, theirs: sync.Channel) -> None:
+        self.namespaces = namespaces
+        self.keyring = f"_ses.{id}".encode()
+        self.theirs = theirs
+
+    def shell(self) -> str:
+        enter = "".join(f"nsenter --{_FILE_OPTION[flag]}={quote(path)} " for flag, path in self.namespaces.joined)
+        options = " ".join(_UNSHARE_OPTION[name] for name in self.namespaces.names)
+        return f'exec 9<> "$start"\nexec {enter}unshare {options} --fork --kill-child bash -c "$INSIDE"'
+
+    def describe(self) -> str:
+        return "make the namespaces " + ", ".join(self.namespaces.names)
+
+    def apply(self, at: At) -> None:
+        if self.namespaces.clone & k.NEWUSER:
+            self.theirs.expect(sync.MAPPED)
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+        for flag, path in self.namespaces.joined:
+            _join(path, flag)
+        k.unshare(self.namespaces.unshare)
+        # the host's session keyring stays the host's (keyctl(2)); a kernel without keyrings has none to inherit
+        try:
+            libc.syscall(_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, self.keyring)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise KernelError.of("join a session keyring of its own", error) from error
+        self.theirs.send(sync.NAMESPACES)
+
+
+def _join(path: str, flag: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            k.setns(descriptor, flag)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise KernelError.of(f"join the namespace `{path}`", error) from error
+
+
+class Sysctls(Step):
+    """`linux.sysctl`: written through the host's /proc before the pivot; net, ipc and uts ones are the writer's namespace's."""
+
+    actor = CHILD
+    title = NAMESPACES
+    why = "kernel settings of its own namespaces"
+
+    def __init__(self, sysctls: dict[str, str]) -> None:
+        self.sysctls = sysctls
+
+    def shell(self) -> str:
+        return "\n".join(f"sysctl -qw {quote(f'{name}={value}')}" for name, value in self.sysctls.items())
+
+    def apply(self, at: At) -> None:
+        for name, value in self.sysctls.items():
+            try:
+                descriptor = os.open("/proc/sys/" + name.replace(".", "/"), os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.write(descriptor, value.encode())
+                finally:
+                    os.close(descriptor)
+            except OSError as error:
+                raise KernelError.of(f"set sysctl {name} to {value}", error) from error
+
+
+class HostName(Step):
+    """`hostname` and `domainname`, in the UTS namespace of its own."""
+
+    actor = CHILD
+    title = NAMESPACES
+    why = "its own name"
+
+    def __init__(self, hostname: str, domainname: str) -> None:
+        self.hostname = hostname
+        self.domainname = domainname
+
+    def shell(self) -> str:
+        lines = [f"hostname {quote(self.hostname)}"] if self.hostname else []
+        return "\n".join(lines + ([f"domainname {quote(self.domainname)}"] if self.domainname else []))
+
+    def apply(self, at: At) -> None:
+        if self.hostname:
+            k.sethostname(self.hostname)
+        if self.domainname:
+            k.setdomainname(self.domainname)
+
+
+class AwaitReady(Step):
+    """Wait until the child is set up; with a terminal, receive its master."""
+
+    title = EXEC
+    why = "the container stands, its program is found, nothing of it runs yet"
+
+    def __init__(self, ours: sync.Channel) -> None:
+        self.ours = ours
+        self.terminal = -1
+
+    def shell(self) -> str:
+        return 'echo > "$start"\nwait "$!"'
+
+    def describe(self) -> str:
+        return "wait for the container's first process"
+
+    def apply(self, at: At) -> None:
+        message, descriptor = self.ours.receive()
+        if message == sync.TERMINAL:
+            self.terminal = descriptor
+            message, _ = self.ours.receive()
+        if message != sync.READY:
+            raise MinidockerError("the container's first process ended before it was set up")
+
+    def undo(self, at: At) -> None:
+        if self.terminal >= 0:
+            os.close(self.terminal)
+            self.terminal = -1

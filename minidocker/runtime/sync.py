@@ -1,0 +1,79 @@
+"""The protocol between a container's parent and its first process, over one SOCK_SEQPACKET pair.
+
+    parent (the monitor)                        child (the container's init)
+      │ clone3(NEWPID)  ───────────────────────►  │ into its cgroup: by clone3 itself on v2, by its own hand on v1
+      │                                           │ unshare(mount, uts, ipc, network, cgroup)
+      │                    ◄── NAMESPACES ──────  │
+      │ network, into its namespace               │ sysctls, mounts, /dev, pivot_root     (both at once)
+      │                    ◄── TERMINAL + fd ───  │ with -t: the master of its terminal
+      │                    ◄── READY ───────────  │ everything is mounted and the program was found
+      │ ───────── START ───────────────────────►  │ rlimits, capabilities, seccomp, then execve
+      │                    ◄── end of file ─────  │ execve closed the child's end: the program runs
+      │
+      │                    ◄── FAILED ──────────  │ at any time: exit code, message, hint; the child then exits
+
+With a new user namespace the child waits for MAPPED before anything: its id maps are written from outside.
+A child that meets end of file has lost its parent and ends.
+"""
+
+from __future__ import annotations
+
+import _socket
+import struct
+
+from minidocker.errors import MinidockerError, TargetNotExecutable, TargetNotFound
+
+NAMESPACES = b"N"
+MAPPED = b"M"
+TERMINAL = b"T"
+READY = b"R"
+START = b"S"
+FAILED = b"F"
+
+_LARGEST = 16384
+_BY_EXIT_CODE = {127: TargetNotFound, 126: TargetNotExecutable}
+
+
+class Channel:
+    """One end of the pair; messages keep their boundaries."""
+
+    __slots__ = ("socket",)
+
+    def __init__(self, socket: _socket.socket) -> None:
+        self.socket = socket
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def send(self, message: bytes, fd: int = -1) -> None:
+        ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", fd))] if fd >= 0 else []
+        self.socket.sendmsg([message], ancillary, _socket.MSG_NOSIGNAL)
+
+    def send_failure(self, error: MinidockerError) -> None:
+        text = f"{error.exit_code}\0{error.message}\0{error.hint}".encode(errors="replace")
+        self.send(FAILED + text[: _LARGEST - 1])
+
+    def receive(self) -> tuple[bytes, int]:
+        """(message, descriptor or -1); (b"", -1) is the end of file. Raises what the other side sent as FAILED."""
+        data, ancillary, _, _ = self.socket.recvmsg(_LARGEST, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+        if data[:1] == FAILED:
+            code, message, hint = data[1:].decode().split("\0", 2)
+            error = _BY_EXIT_CODE.get(int(code), MinidockerError)(message, hint)
+            raise error
+        fd = struct.unpack("i", ancillary[0][2])[0] if ancillary else -1
+        return data, fd
+
+    def expect(self, message: bytes) -> None:
+        """Receive exactly `message`; the other side's end is an error of its own."""
+        got, _ = self.receive()
+        if got != message:
+            raise MinidockerError("the container's first process ended before it was set up" if not got else f"unexpected {got!r}")
+
+
+def pair() -> tuple[Channel, Channel]:
+    """(parent's end, child's end), both close-on-exec."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    return Channel(ours), Channel(theirs)

@@ -1,0 +1,80 @@
+"""The records of networks in state.db."""
+
+from __future__ import annotations
+
+from minidocker.errors import ConflictError, NotFoundError, StateError
+from minidocker.spec import fastjson
+from minidocker.spec.records import Network
+from minidocker.storage.containers import near_misses
+from minidocker.storage.state import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_COLUMNS = "id, name, subnet, gateway, bridge, driver, mtu, internal, labels, created"
+
+
+def _network(row: tuple[Any, ...]) -> Network:
+    id, name, subnet, gateway, bridge, driver, mtu, internal, labels, created = row
+    return Network(id, name, subnet, gateway, bridge, driver, mtu, bool(internal), fastjson.loads(labels), created)
+
+
+def insert(state: State, network: Network) -> None:
+    """Raises ConflictError when the name, the subnet or the bridge is taken."""
+    holder = state.row(
+        "SELECT name, subnet, bridge FROM networks WHERE name = ? OR subnet = ? OR bridge = ?", network.name, network.subnet, network.bridge
+    )
+    if holder and holder[0] == network.name:
+        raise ConflictError(f"network `{network.name}` exists already", f"minidocker network rm {network.name}, or choose another name")
+    if holder:
+        what = f"subnet {network.subnet}" if holder[1] == network.subnet else f"bridge `{network.bridge}`"
+        raise ConflictError(f"{what} is network `{holder[0]}`'s already")
+    state.change(
+        f"INSERT INTO networks ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        network.id, network.name, network.subnet, network.gateway, network.bridge, network.driver, network.mtu, int(network.internal),
+        fastjson.dumps(network.labels), network.created,
+    )  # fmt: skip
+
+
+def every(state: State) -> list[Network]:
+    return [_network(row) for row in state.rows(f"SELECT {_COLUMNS} FROM networks ORDER BY created")]  # noqa: S608
+
+
+def get(state: State, name: str) -> Network | None:
+    row = state.row(f"SELECT {_COLUMNS} FROM networks WHERE name = ?", name)  # noqa: S608
+    return _network(row) if row else None
+
+
+def find(state: State, reference: str) -> Network:
+    """By name or id. Raises NotFoundError with near misses."""
+    row = state.row(f"SELECT {_COLUMNS} FROM networks WHERE name = ?1 OR id = ?1", reference)  # noqa: S608
+    if row:
+        return _network(row)
+    near = near_misses(reference, [name for (name,) in state.rows("SELECT name FROM networks")])
+    hint = f"did you mean {' or '.join(near)}?" if near else f"minidocker network create {reference} makes it"
+    raise NotFoundError(f"no such network: {reference}", hint)
+
+
+def last_ip(state: State, name: str) -> str:
+    """The address that was leased last: the next search begins after it."""
+    row = state.row("SELECT last_ip FROM networks WHERE name = ?", name)
+    return row[0] if row else ""
+
+
+def delete(state: State, name: str) -> None:
+    """Raises StateError naming the containers that are in it."""
+    users = state.rows("SELECT c.name FROM endpoints e JOIN containers c ON c.id = e.container WHERE e.network = ?", name)
+    if users:
+        names = ", ".join(sorted(row[0] for row in users))
+        raise StateError(f"network `{name}` has containers in it: {names}", "stop them first: minidocker stop " + names.replace(",", ""))
+    state.change("DELETE FROM networks WHERE name = ?", name)
+
+
+def setting(state: State, name: str) -> str:
+    row = state.row("SELECT value FROM settings WHERE name = ?", name)
+    return row[0] if row else ""
+
+
+def set_setting(state: State, name: str, value: str) -> None:
+    state.change("INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2", name, value)
