@@ -1,0 +1,147 @@
+"""The commands on containers: each is one engine call with its arguments before it and its printing after it.
+
+The engine is imported inside each function: `ps` must not pay for what `run` needs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from minidocker.cli import output, requests
+from minidocker.errors import KernelError, MinidockerError, UsageError
+from minidocker.spec import parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minidocker.cli.call import Call
+
+
+def run(call: Call) -> int:
+    """`run`: the command's exit code; with -d the id is printed, with --dry-run the script."""
+    request = requests.run_request(call, os.environ, _working_directory())
+    if request.dry_run:
+        from minidocker.engine.run import script
+
+        output.say_text(script(call.host(), request))
+        return 0
+    if request.detach:
+        from minidocker.engine.run import detach
+
+        output.say(detach(call.host(), request, output.explain))
+        return 0
+    _need_terminal(request.interactive and request.tty)
+    host = call.host()
+    from minidocker.engine.run import run as run_container
+
+    return run_container(host, request, output.explain)
+
+
+def execute(call: Call) -> int:
+    """`exec`: the command's exit code."""
+    request = requests.exec_request(call, os.environ, _working_directory())
+    _need_terminal(request.interactive and request.tty and not request.detach)
+    host = call.host()
+    from minidocker.engine.execute import execute as execute_in
+
+    return execute_in(host, request)
+
+
+def ps(call: Call) -> int:
+    """`ps`: the list, or the ids, or each by a template."""
+    from minidocker.cli.listing import containers_view, json_record, row
+
+    filters = [parse.ps_filter(text) for text in call.list("filter")]
+    view = containers_view(call)
+    host = call.host()
+    from minidocker.engine.listing import ps as list_containers
+
+    records = list_containers(host, call.flag("all"), filters)
+    now, full = time.time(), call.flag("no_trunc")
+    view.print([json_record(record) for record in records] if view.format == "json" else records, lambda record: row(record, now, full))
+    return 0
+
+
+def logs(call: Call) -> int:
+    """`logs`: what the container printed, stdout and stderr apart."""
+    tail, since = call.text("tail"), call.text("since")
+    if tail is not None or since is not None:
+        from minidocker.spec import parse_time
+    lines = None if tail is None else parse_time.tail(tail)
+    start = None if since is None else parse_time.since(since, time.time(), time.mktime)
+    host = call.host()
+    from minidocker.engine.logs import copy
+
+    copy(host, call.arguments[0], output.write, call.flag("follow"), lines, call.flag("timestamps"), start)
+    return 0
+
+
+def stop(call: Call) -> int:
+    """`stop`: each container's name as it has stopped."""
+    timeout: float | None = None
+    if (text := call.text("time")) is not None:
+        from minidocker.spec import parse_time
+
+        timeout = parse_time.timeout(text)
+    host = call.host()
+    from minidocker.engine import lifecycle
+
+    return each(call.arguments, lambda reference: lifecycle.stop(host, reference, timeout))
+
+
+def kill(call: Call) -> int:
+    """`kill`: each container's name once it was sent the signal."""
+    number = parse.signal("--signal", call.text("signal") or "KILL")
+    host = call.host()
+    from minidocker.engine import lifecycle
+
+    return each(call.arguments, lambda reference: lifecycle.kill(host, reference, number))
+
+
+def remove(call: Call) -> int:
+    """`rm`: each container's name as it is gone."""
+    host = call.host()
+    from minidocker.engine import lifecycle
+
+    return each(call.arguments, lambda reference: lifecycle.remove(host, reference, call.flag("force")))
+
+
+def inspect(call: Call) -> int:
+    """`inspect`: a JSON array, or a line of the template for each."""
+    from minidocker.cli.listing import print_documents
+
+    def lookup() -> Callable[[str], list[dict[str, object]]]:
+        host = call.host()
+        from minidocker.engine import listing
+
+        return lambda reference: listing.inspect(host, [reference])
+
+    return print_documents(call, lookup)
+
+
+def each(references: list[str], action: Callable[[str], None]) -> int:
+    """Do `action` to each, print those done, report those that failed and go on; 0, or 1 when any failed, as docker."""
+    code = 0
+    for reference in references:
+        try:
+            action(reference)
+        except MinidockerError as error:
+            output.report(error)
+            code = 1
+        else:
+            output.say(reference)
+    return code
+
+
+def _need_terminal(asked: bool) -> None:
+    if asked and not os.isatty(0):
+        raise UsageError("-i with -t needs a terminal, and stdin is none", "leave out -t")
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise KernelError.of("find the working directory", error) from error

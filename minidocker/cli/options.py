@@ -1,0 +1,332 @@
+"""The command line as one table, read by the hot parser (`hot.py`) and by click (`app.py`).
+
+Plain data: nothing here parses, checks or prints. An option's `key` is the name its value is found under in `Call.given`,
+the same by both ways; its value is True for a flag, a str for a value, a list of str for what may be repeated.
+"""
+
+from __future__ import annotations
+
+FLAG = "flag"
+VALUE = "value"
+LIST = "list"
+
+
+class Option:
+    """One option. `spelling` is "-m, --memory SIZE", the last long name giving the key; `aliases` are accepted and not shown in the
+    help; `complete` is a tuple of words, or "file" or "dir", for shell completion."""
+
+    __slots__ = ("complete", "help", "key", "kind", "metavar", "names", "shown")
+
+    def __init__(
+        self, spelling: str, help: str, kind: str = "", aliases: tuple[str, ...] = (), complete: tuple[str, ...] | str = ()
+    ) -> None:
+        words = spelling.split()
+        self.shown = tuple(word.rstrip(",") for word in words if word[0] == "-")
+        self.metavar = words[-1] if len(words) > len(self.shown) else ""
+        self.names = self.shown + aliases
+        self.key = self.shown[-1][2:].replace("-", "_")
+        self.kind = kind or (VALUE if self.metavar else FLAG)
+        self.help = help
+        self.complete = complete
+
+
+class Command:
+    """One command. `group` is the module of cli/ that has `function`; `arguments` its usage text; `least` and `most` how many arguments
+    it takes (-1: any number); `interspersed` whether options may follow arguments; `fails_with` replaces exit code 1."""
+
+    __slots__ = (
+        "arguments", "complete", "examples", "fails_with", "function", "group", "interspersed", "least", "most", "name", "options", "root",
+        "summary",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        group: str,
+        function: str,
+        options: tuple[Option, ...] = (),
+        arguments: str = "",
+        least: int = 0,
+        most: int = 0,
+        interspersed: bool = True,
+        fails_with: int = 1,
+        root: bool = True,
+        examples: tuple[tuple[str, str], ...] = (),
+        complete: tuple[str, ...] | str = (),
+    ) -> None:
+        self.name = name
+        self.summary = summary
+        self.group = group
+        self.function = function
+        self.options = options
+        self.arguments = arguments
+        self.least = least
+        self.most = most
+        self.interspersed = interspersed
+        self.fails_with = fails_with
+        self.root = root
+        self.examples = examples
+        self.complete = complete
+
+    @property
+    def usage(self) -> str:
+        """`minidocker run [OPTIONS] COMMAND [ARG...]`"""
+        return " ".join(["minidocker", self.name, *["[OPTIONS]"] * bool(self.options), *[self.arguments] * bool(self.arguments)])
+
+
+SIGNALS = ("HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "TERM", "CONT", "STOP", "WINCH")
+
+GLOBAL = (
+    Option("--root DIR", "Where state is kept (MINIDOCKER_ROOT, /var/lib/minidocker)", complete="dir"),
+    Option("--debug", "Show the traceback of an error"),
+)
+
+RUN = Command(
+    "run",
+    "Run a command in a new container",
+    "containers",
+    "run",
+    (
+        Option("--add-host NAME:IP", "Add a line to the container's /etc/hosts", LIST),
+        Option("--cap-add CAP", "Give a capability (NET_ADMIN, ..., or ALL)", LIST),
+        Option("--cap-drop CAP", "Take a capability away (or ALL)", LIST),
+        Option("--cgroup-parent PATH", "Put the container's cgroup under this one"),
+        Option("--cgroupns MODE", "Cgroup namespace: private or host", complete=("private", "host")),
+        Option("-c, --cpu-shares N", "CPU weight against others (2 to 262144)"),
+        Option("--cpus N", "CPUs it may use (0.5 is half of one)"),
+        Option("--cpuset-cpus LIST", "CPUs it may run on (0-2,4)"),
+        Option("-d, --detach", "Run in the background and print the id"),
+        Option("--detach-keys KEYS", "Keys that detach (default ctrl-p,ctrl-q)"),
+        Option("--dns IP", "Name server to use", LIST),
+        Option("--dns-option OPTION", "Option for /etc/resolv.conf", LIST, aliases=("--dns-opt",)),
+        Option("--dns-search DOMAIN", "Search domain (. for none)", LIST),
+        Option("--dry-run", "Print the script of all steps; do nothing"),
+        Option("-e, --env NAME[=VALUE]", "Set a variable, or pass it on", LIST),
+        Option("--env-file FILE", "Read variables from a file", LIST, complete="file"),
+        Option("--explain", "Show each step as a command, on stderr"),
+        Option("--expose PORT[/PROTO]", "Note a port as used by the container", LIST),
+        Option("-h, --hostname NAME", "Host name in the container"),
+        Option("--init", "Run a small init as process 1"),
+        Option("-i, --interactive", "Pass stdin on to the command"),
+        Option("--ip ADDRESS", "IPv4 address (172.17.0.9)"),
+        Option("-l, --label KEY[=VALUE]", "Set a label", LIST),
+        Option("--mac-address MAC", "Hardware address (02:42:ac:11:00:09)"),
+        Option("-m, --memory SIZE", "Memory limit (512m; at least 6m; 0: none)"),
+        Option("--memory-reservation SIZE", "Soft memory limit, under pressure"),
+        Option("--memory-swap SIZE", "Limit of memory plus swap (-1: no limit)"),
+        Option("--name NAME", "Name of the container (default: random)"),
+        Option("--network NETWORK", "A network, none, host or container:NAME", LIST, aliases=("--net",)),
+        Option("--network-alias NAME", "Another name in the network", LIST, aliases=("--net-alias",)),
+        Option("--pids-limit N", "Limit of processes (-1: no limit)"),
+        Option("--privileged", "Give all capabilities and devices"),
+        Option("-p, --publish [[IP:]PORT:]PORT", "Publish a port on the host", LIST),
+        Option("--read-only", "Mount the root file system read-only"),
+        Option("--rm", "Remove the container when it ends"),
+        Option("--rootfs DIR", "Root file system (default: the host view)", complete="dir"),
+        Option("--security-opt OPTION", "no-new-privileges[=BOOL], seccomp=FILE", LIST),
+        Option("--shm-size SIZE", "Size of /dev/shm (default 64m)"),
+        Option("--stop-signal SIGNAL", "Signal that `stop` sends (default TERM)", complete=SIGNALS),
+        Option("--tmpfs PATH[:OPTIONS]", "Mount a tmpfs (/run:size=64m,mode=755)", LIST),
+        Option("-t, --tty", "Give the command a terminal"),
+        Option("--ulimit NAME=SOFT[:HARD]", "Set a resource limit (nofile=1024:4096)", LIST),
+        Option("-u, --user USER[:GROUP]", "Run as this user and group"),
+        Option("-v, --volume SRC:DST[:ro]", "Mount a file or directory of the host", LIST),
+        Option("-w, --workdir DIR", "Working directory (absolute)"),
+    ),
+    "COMMAND [ARG...]",
+    least=1,
+    most=-1,
+    interspersed=False,
+    fails_with=125,
+    complete="file",
+    examples=(
+        ("a program of the host, in a container on network br0", "minidocker run ./server alice"),
+        ("a shell to look around in, gone when it ends", "minidocker run --rm -it bash"),
+        ("in the background, half a CPU and 256 MiB at most", "minidocker run -d --name web --cpus 0.5 -m 256m ./server web"),
+        ("the host's port 80 to the container's 8081", "minidocker run -d -p 80:8081 ./server web"),
+        ("another root file system, and a directory of the host in it", "minidocker run --rm --rootfs ./debian -v ./src:/src:ro ls /src"),
+        ("what would be done, as a script", "minidocker run --dry-run ./server alice"),
+    ),
+)
+
+EXEC = Command(
+    "exec",
+    "Run a command in a running container",
+    "containers",
+    "execute",
+    (
+        Option("-d, --detach", "Do not wait for the command"),
+        Option("--detach-keys KEYS", "Keys that detach (default ctrl-p,ctrl-q)"),
+        Option("-e, --env NAME[=VALUE]", "Set a variable, or pass it on", LIST),
+        Option("--env-file FILE", "Read variables from a file", LIST, complete="file"),
+        Option("-i, --interactive", "Pass stdin on to the command"),
+        Option("-t, --tty", "Give the command a terminal"),
+        Option("-u, --user USER[:GROUP]", "Run as this user and group"),
+        Option("-w, --workdir DIR", "Working directory (absolute)"),
+    ),
+    "CONTAINER COMMAND [ARG...]",
+    least=2,
+    most=-1,
+    interspersed=False,
+    examples=(("a shell in the container web", "minidocker exec -it web sh"),),
+)
+
+PS = Command(
+    "ps",
+    "List containers",
+    "containers",
+    "ps",
+    (
+        Option("-a, --all", "Show ended containers too"),
+        Option("-f, --filter KEY=VALUE", "Only where name, status, network or label match", LIST),
+        Option("--format FORMAT", "table, json, or a template ('{{.Names}} {{.IP}}')", complete=("table", "json")),
+        Option("--no-trunc", "Show ids and commands in full"),
+        Option("-q, --quiet", "Show ids only"),
+    ),
+    examples=(
+        ("names and addresses", "minidocker ps --format '{{.Names}} {{.IP}}'"),
+        ("ended containers", "minidocker ps -a -f status=exited"),
+    ),
+)
+
+LOGS = Command(
+    "logs",
+    "Show what a container has printed",
+    "containers",
+    "logs",
+    (
+        Option("-f, --follow", "Go on as more is printed"),
+        Option("--since TIME", "From this time on (2024-05-01T10:00:00Z, 90s, 1h30m)"),
+        Option("-n, --tail N", "Only the last N lines (all: every line)"),
+        Option("-t, --timestamps", "Show the time of each line"),
+    ),
+    "CONTAINER",
+    least=1,
+    most=1,
+)
+
+STOP = Command(
+    "stop",
+    "Stop containers: their stop signal, then KILL",
+    "containers",
+    "stop",
+    (Option("-t, --time SECONDS", "Wait this long before KILL (default 10; -1: for ever)", aliases=("--timeout",)),),
+    "CONTAINER...",
+    least=1,
+    most=-1,
+)
+
+KILL = Command(
+    "kill",
+    "Send a signal to containers",
+    "containers",
+    "kill",
+    (Option("-s, --signal SIGNAL", "Name or number (default KILL)", complete=SIGNALS),),
+    "CONTAINER...",
+    least=1,
+    most=-1,
+)
+
+RM = Command(
+    "rm",
+    "Remove containers",
+    "containers",
+    "remove",
+    (Option("-f, --force", "Kill them first when they run"),),
+    "CONTAINER...",
+    least=1,
+    most=-1,
+)
+
+INSPECT = Command(
+    "inspect",
+    "Show all that is known about containers",
+    "containers",
+    "inspect",
+    (Option("-f, --format FORMAT", "json, or a template ('{{.State.Pid}}')", complete=("json",)),),
+    "CONTAINER...",
+    least=1,
+    most=-1,
+    examples=(("its address", "minidocker inspect -f '{{.NetworkSettings.Networks.br0.IPAddress}}' web"),),
+)
+
+INFO = Command(
+    "info",
+    "Show this host as minidocker sees it",
+    "system",
+    "info",
+    (Option("-f, --format FORMAT", "json, or a template", complete=("json",)),),
+)
+
+VERSION = Command(
+    "version",
+    "Show versions",
+    "system",
+    "version",
+    (Option("-f, --format FORMAT", "json, or a template", complete=("json",)),),
+    root=False,
+)
+
+COMPLETION = Command(
+    "completion",
+    "Print the completion script of a shell",
+    "system",
+    "completion",
+    arguments="bash|zsh|fish",
+    least=1,
+    most=1,
+    root=False,
+    complete=("bash", "zsh", "fish"),
+    examples=(("for this bash", 'eval "$(minidocker completion bash)"'),),
+)
+
+NETWORK_LS = Command(
+    "network ls",
+    "List networks",
+    "networks",
+    "ls",
+    (
+        Option("--format FORMAT", "table, json, or a template ('{{.Name}}')", complete=("table", "json")),
+        Option("--no-trunc", "Show ids in full"),
+        Option("-q, --quiet", "Show ids only"),
+    ),
+)
+
+NETWORK_INSPECT = Command(
+    "network inspect",
+    "Show all that is known about networks",
+    "networks",
+    "inspect",
+    (Option("-f, --format FORMAT", "json, or a template ('{{.Name}}')", complete=("json",)),),
+    "NETWORK...",
+    least=1,
+    most=-1,
+)
+
+NETWORK_CREATE = Command(
+    "network create",
+    "Make a network",
+    "networks",
+    "create",
+    (
+        Option("--bridge NAME", "Name of the bridge's interface, at most 15 characters"),
+        Option("-d, --driver DRIVER", "Kind of network: bridge", complete=("bridge",)),
+        Option("--gateway ADDRESS", "The bridge's address (default: the subnet's first)"),
+        Option("--internal", "No way out of it"),
+        Option("--label KEY[=VALUE]", "Set a label", LIST),
+        Option("--mtu BYTES", "Largest packet (default: the uplink's)"),
+        Option("--subnet SUBNET", "Addresses to use, 10.9.0.0/24 (default: a free /24)"),
+    ),
+    "NETWORK",
+    least=1,
+    most=1,
+    examples=(("a network of its own subnet", "minidocker network create --subnet 10.9.0.0/24 lab"),),
+)
+
+NETWORK_RM = Command("network rm", "Remove networks", "networks", "remove", (), "NETWORK...", least=1, most=-1)
+
+# The hot parser knows these; a well-formed use of them loads neither click nor anything it needs.
+HOT = {command.name: command for command in (RUN, PS, EXEC, LOGS, STOP)}
+COMMANDS = (RUN, EXEC, PS, LOGS, STOP, KILL, RM, INSPECT, INFO, VERSION, COMPLETION)
+NETWORK_COMMANDS = (NETWORK_LS, NETWORK_INSPECT, NETWORK_CREATE, NETWORK_RM)
