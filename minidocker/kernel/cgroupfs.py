@@ -86,7 +86,7 @@ def make(directory: str) -> bool:
             # No parent yet, or no longer: whoever removes the last cgroup of a parent removes that too, so this may take another turn.
             try:
                 os.makedirs(os.path.dirname(directory), exist_ok=True)
-            except FileNotFoundError:
+            except (FileNotFoundError, FileExistsError):  # existed, and was gone when it was looked at
                 pass
             except OSError as error:
                 raise KernelError.of(f"make cgroup {os.path.dirname(directory)}", error) from error
