@@ -1,0 +1,123 @@
+"""nftables: one atomic transaction a change by the `nft` program, and one question asked of the kernel directly.
+
+The only caller of nft. Text goes in and out by memory files, not pipes: neither side can ever wait for the other. nft(8),
+linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from _struct import Struct
+
+from minidocker.errors import KernelError, MinidockerError, UnsupportedError
+from minidocker.kernel.netlink import NETLINK_NETFILTER, Message, Socket, text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NFPROTO = {"inet": 1, "ip": 2, "arp": 3, "netdev": 5, "bridge": 7, "ip6": 10}
+_NFNL_SUBSYS_NFTABLES, _NFT_MSG_GETTABLE, _NFTA_TABLE_NAME = 10, 1, 1
+_NFGENMSG = Struct("=BBH")  # struct nfgenmsg: family, version, resource
+_SBIN = ("/usr/sbin", "/sbin", "/usr/local/sbin")
+
+
+class NftError(MinidockerError):
+    """nft refused a script: the first line of what it said."""
+
+    @property
+    def clash(self) -> bool:
+        """Whether the cause is a map's key that has another value already (EEXIST; before Linux 4.15 EBUSY)."""
+        return any(os.strerror(number) in self.message for number in (errno.EEXIST, errno.EBUSY))
+
+
+def apply(script: str) -> None:
+    """Run `script` as one transaction: all of it holds afterwards, or none of it. Raises NftError, UnsupportedError."""
+    _nft(["-f", "-"], script)
+
+
+def list_table(family: str, name: str) -> str:
+    """The table as nft prints it. Raises NftError where there is none."""
+    return _nft(["list", "table", family, name])
+
+
+def list_table_json(family: str, name: str) -> list[dict[str, Any]]:
+    """The table's objects as nft's JSON has them (libnftables-json(5)). Cold paths only."""
+    import json
+
+    found: list[dict[str, Any]] = json.loads(_nft(["-j", "list", "table", family, name]))["nftables"]
+    return found
+
+
+def table_exists(family: str, name: str) -> bool:
+    """Whether the kernel has the table: one message and its answer, some 30 us."""
+    try:
+        with Socket(protocol=NETLINK_NETFILTER) as netfilter:
+            netfilter.get(table_get(family, name))
+    except KernelError as error:
+        # A kernel without nftables refuses the socket, or knows no such subsystem: there is no table either.
+        if error.errno in (errno.ENOENT, errno.EPROTONOSUPPORT, errno.EINVAL):
+            return False
+        raise
+    return True
+
+
+def table_get(family: str, name: str) -> Message:
+    """The message that asks for one table."""
+    return Message.build(f"look up nftables table `{family} {name}`", _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETTABLE, 0,
+                         _NFGENMSG.pack(NFPROTO[family], 0, 0), text(_NFTA_TABLE_NAME, name))
+
+
+def quoted(name: str) -> str:
+    """An interface's name as nft reads it."""
+    return f'"{name}"'
+
+
+def _nft(arguments: list[str], script: str = "") -> str:
+    """Run nft with `script` as its input; its output. Raises NftError with the first line of its complaint."""
+    program = _find()
+    given = _memory("nft-input", script.encode())
+    told = _memory("nft-output")
+    complained = _memory("nft-errors")
+    try:
+        pid = os.posix_spawn(program, ["nft", *arguments], os.environ, file_actions=[
+            (os.POSIX_SPAWN_DUP2, given, 0), (os.POSIX_SPAWN_DUP2, told, 1), (os.POSIX_SPAWN_DUP2, complained, 2)])
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status != 0:
+            raise NftError(f"change nftables: {_first_line(_content(complained)) or f'nft ended with status {status}'}")
+        return _content(told)
+    except OSError as error:
+        raise KernelError.of(f"run `{program}`", error) from error
+    finally:
+        for fd in (given, told, complained):
+            os.close(fd)
+
+
+def _find() -> str:
+    """nft's path: root's PATH lacks the sbin directories after a plain su."""
+    for directory in (*os.environ.get("PATH", "").split(":"), *_SBIN):
+        if directory.startswith("/") and os.access(f"{directory}/nft", os.X_OK):
+            return f"{directory}/nft"
+    raise UnsupportedError("the program `nft` is missing: bridges, masquerading and published ports need it", "apt-get install nftables")
+
+
+def _memory(name: str, content: bytes = b"") -> int:
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    if content:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _content(fd: int) -> str:
+    size = os.fstat(fd).st_size
+    return os.pread(fd, size, 0).decode(errors="replace")
+
+
+def _first_line(said: str) -> str:
+    """`Error: No such file or directory; did you mean ...` without its prefix, and without the place in the script."""
+    line = said.strip().partition("\n")[0]
+    return line.partition("Error: ")[2] or line
