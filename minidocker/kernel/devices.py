@@ -122,8 +122,8 @@ def lines(rules: Sequence[Rule]) -> list[tuple[str, str]]:
                 raise UnsupportedError(f"cgroup v1 cannot {'allow' if rule.allow else 'deny'} the devices `{rule}` within `{exception}`")
             exceptions[device] = Rule(exception.allow, *device, exception.access & ~rule.access)
     if not default:  # v1 wants one line to allow all that a request asks for: let each tell what wider ones allow too
-        for inner in exceptions.values():
-            for outer in exceptions.values():
+        for outer in [rule for rule in exceptions.values() if _ANY in (rule.major, rule.minor)]:
+            for inner in exceptions.values():
                 if inner.access and _covers(outer, inner):
                     inner.access |= outer.access
     to_default, to_exceptions = ("devices.allow", "devices.deny") if default else ("devices.deny", "devices.allow")
@@ -149,9 +149,9 @@ def _covers(outer: Rule, inner: Rule) -> bool:
     return outer.type == inner.type and outer.major in (_ANY, inner.major) and outer.minor in (_ANY, inner.minor)
 
 
-def apply_list(directory: str, rules: Sequence[Rule]) -> None:
-    """Give the v1 cgroup at `directory` the device list of `rules`."""
-    for file, line in lines(rules):
+def apply_list(directory: str, lines: Iterable[tuple[str, str]]) -> None:
+    """Give the v1 cgroup at `directory` the device list that `lines` made."""
+    for file, line in lines:
         write(f"{directory}/{file}", line)
 
 

@@ -57,9 +57,8 @@ class Cgroup:
         face.require(name, self.controllers)
         self.rules = devices.parse([*(resources.get("devices") or []), *DEFAULT_DEVICES])
         self.guard = devices.how(face)
-        if self.guard == devices.LIST:
-            devices.lines(self.rules)
-        elif not self.guard and resources.get("devices"):
+        self.device_list = devices.lines(self.rules) if self.guard == devices.LIST else []
+        if not self.guard and resources.get("devices"):
             raise UnsupportedError("device access cannot be limited: neither cgroup v1's devices controller nor bpf(2) on cgroup v2",
                                    "leave out linux.resources.devices and the capability MKNOD")  # fmt: skip
 
@@ -69,7 +68,7 @@ class Cgroup:
             return Plan()
         steps: list[Step] = [Make(self), *self.limits]
         if self.guard:
-            steps.append(GuardDevices(self.face.path(self.name, "devices"), self.rules, self.guard))
+            steps.append(GuardDevices(self.face.path(self.name, "devices"), self.rules, self.device_list))
         return Plan(steps)
 
     def join(self, actor: str = PARENT, born: bool = False) -> Plan:
@@ -152,14 +151,14 @@ class GuardDevices(Step):
     title = CGROUP
     why = "devices it may make, read and write; no other"
 
-    def __init__(self, directory: str, rules: list[devices.Rule], how: str) -> None:
+    def __init__(self, directory: str, rules: list[devices.Rule], device_list: list[tuple[str, str]]) -> None:
         self.directory = directory
         self.rules = rules
-        self.how = how
+        self.device_list = device_list  # v1's; empty on v2, which has a program instead
 
     def shell(self) -> str:
-        if self.how == devices.LIST:
-            return "\n".join(f"echo {quote(line)} > {quote(f'{self.directory}/{file}')}" for file, line in devices.lines(self.rules))
+        if self.device_list:
+            return "\n".join(f"echo {quote(line)} > {quote(f'{self.directory}/{file}')}" for file, line in self.device_list)
         said = "; ".join(f"{'allow' if rule.allow else 'deny'} {rule}" for rule in self.rules)
         return f"# by bpf(2), for which there is no command: BPF_PROG_ATTACH of BPF_CGROUP_DEVICE to {self.directory}: deny all; {said}"
 
@@ -167,7 +166,7 @@ class GuardDevices(Step):
         return f"limit the devices of cgroup {self.directory}"
 
     def apply(self, at: At) -> None:
-        if self.how == devices.LIST:
-            devices.apply_list(self.directory, self.rules)
+        if self.device_list:
+            devices.apply_list(self.directory, self.device_list)
         else:
             devices.attach(self.directory, devices.program(self.rules))
