@@ -286,20 +286,27 @@ def _read(path: str) -> tuple[bytes, int] | None:
 def _write(directory: str, path: str, bpf: bytes, flags: int) -> None:
     packed = flags.to_bytes(4, "little")
     key = path.rpartition("/")[2].partition(".")[0]
-    temporary = f"{path}.{os.getpid()}"
     try:
         os.makedirs(directory, 0o700, exist_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            os.write(fd, _MAGIC + packed + _checksum(key, packed, bpf) + bpf)
-        finally:
-            os.close(fd)
-        os.rename(temporary, path)
+        _replace(path, _MAGIC + packed + _checksum(key, packed, bpf) + bpf)
         _prune(directory)
     except OSError:
-        # A cache that cannot be written (read-only, full) costs a few milliseconds a start and nothing else; what was
-        # half written is not under the entry's name, or fails its checksum.
+        # A cache that cannot be written (read-only, full) costs some milliseconds a start and nothing else; what was half
+        # written fails its checksum.
         return
+
+
+def _replace(path: str, content: bytes) -> None:
+    temporary = f"{path}.{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(fd, content)
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
+    finally:
+        os.close(fd)
 
 
 def _prune(directory: str) -> None:
