@@ -7,6 +7,7 @@ Docker's is OCI's with conditions that the engine decides: `archMap` (the native
 from __future__ import annotations
 
 import json
+import os
 
 from minidocker.errors import UnsupportedError, UsageError
 from minidocker.spec.capabilities import near
@@ -26,9 +27,24 @@ _ARGUMENT = ("index", "value", "valueTwo", "op")
 _CONDITION = ("caps", "arches", "minKernel")
 _FLAGS = tuple("SECCOMP_FILTER_FLAG_" + flag for flag in ("TSYNC", "LOG", "SPEC_ALLOW", "WAIT_KILLABLE_RECV"))
 _MAX_ERRNO = 4095
+_LARGEST = 4 << 20
 
 # uname -m -> Go's name, which is what docker's profiles say
 _GO = {"x86_64": "amd64", "i686": "386", "aarch64": "arm64", "armv7l": "arm"}
+
+
+def load(path: str, capabilities: Collection[str]) -> dict[str, Any]:
+    """The profile in the file `path`, for a container with `capabilities` on this machine and kernel. Raises UsageError."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise UsageError(f"read seccomp profile `{path}`: {os.strerror(error.errno or 0).lower()}") from None
+    if len(text) > _LARGEST:
+        raise UsageError(f"seccomp profile `{path}`: larger than {_LARGEST >> 20} MiB")
+    system = os.uname()
+    major, minor = system.release.split("-")[0].split(".")[:2]
+    return parse(text, path, capabilities, system.machine, (int(major), int(minor)))
 
 
 def parse(text: str | bytes, file: str, capabilities: Collection[str], arch: str, kernel: tuple[int, int]) -> dict[str, Any]:

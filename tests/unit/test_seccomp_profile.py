@@ -16,7 +16,7 @@ from minidocker.errors import UnsupportedError, UsageError
 from minidocker.runtime import seccomp as compiler
 from minidocker.spec import seccomp
 from minidocker.spec.capabilities import DEFAULT, NAMES
-from minidocker.spec.seccomp_file import parse
+from minidocker.spec.seccomp_file import load, parse
 
 PLAIN = frozenset(DEFAULT)
 
@@ -263,6 +263,20 @@ def test_errors_name_the_place(profile: object, message: str) -> None:
 def test_what_is_not_json(text: str | bytes) -> None:
     with pytest.raises(UsageError, match="not JSON"):
         parse(text, "my.json", PLAIN, "x86_64", (6, 1))
+
+
+def test_a_file_is_loaded_for_this_machine(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    rule = {"name": "x", "action": "SCMP_ACT_LOG", "includes": {"minKernel": "4.8"}}
+    path.write_text(json.dumps({"defaultAction": "SCMP_ACT_LOG", "syscalls": [rule]}))
+    assert load(str(path), PLAIN)["syscalls"] == [{"names": ["x"], "action": "SCMP_ACT_LOG"}]
+    with pytest.raises(UsageError, match="no such file"):
+        load(str(tmp_path / "none"), PLAIN)
+    with pytest.raises(UsageError, match="is a directory"):
+        load(str(tmp_path), PLAIN)
+    path.write_text(" " * (5 << 20))
+    with pytest.raises(UsageError, match="larger than 4 MiB"):
+        load(str(path), PLAIN)
 
 
 def test_notify_is_refused_clearly() -> None:
