@@ -9,10 +9,10 @@ TAG is a hash of the data root's real path: two roots on one host never meet in 
 
 from __future__ import annotations
 
+import _struct as struct
 import binascii
 import fcntl
 import os
-import struct
 
 from minidocker.errors import MinidockerError
 from minidocker.kernel import cgroups

@@ -13,6 +13,7 @@ import os
 from minidocker.errors import MinidockerError, NotFoundError, StateError
 from minidocker.kernel import process as k
 from minidocker.kernel.cgroups import Face
+from minidocker.kernel.namespaces import NEWUSER
 from minidocker.plan import CHILD, PARENT, At, Plan, Step, undo
 from minidocker.runtime import filesystem, init, mounts, namespaces, privileges, resources, sync
 from minidocker.spec import fastjson
@@ -53,15 +54,17 @@ class Launch:
         self.ours, self.theirs = sync.pair()
         linux = spec["linux"]
         spaces = namespaces.Namespaces(linux["namespaces"])
-        self.cgroup = resources.Cgroup(face, linux["cgroupsPath"].lstrip("/"), linux.get("resources", {}), own)
+        self.cgroup = resources.Cgroup(face, resources.cgroup_name(linux["cgroupsPath"], own, id), linux.get("resources", {}), own)
         self._spawn = namespaces.Spawn(spaces, self.cgroup, self._be_the_child, self.theirs)
         self._ready = namespaces.AwaitReady(self.ours)
-        mapped = [namespaces.MapIds(linux["uidMappings"], linux["gidMappings"]), namespaces.Release(self.ours)]
+        mapped: list[Step] = []
+        if spaces.clone & NEWUSER:
+            mapped = [namespaces.MapIds(linux["uidMappings"], linux["gidMappings"]), namespaces.Release(self.ours)]
         self.plan = Plan(
             [
                 *self.cgroup.make().steps,
                 self._spawn,
-                *(mapped if linux.get("uidMappings") else []),
+                *mapped,
                 namespaces.AwaitNamespaces(self.ours),
                 *(on_namespaces.steps if on_namespaces else []),
                 self._ready,
@@ -162,7 +165,7 @@ def program_steps(
     """The last slice of a child, an init's and an exec's alike: find the program, wait, drop privileges, execve."""
     program = init.FindProgram(process, channel)
     detach = init.Detach(process["cwd"], channel, die_with_parent=die_with_parent)
-    return [program, *privileges.plan(process, filter, detach).steps, init.Execute(process, program)]
+    return [program, *privileges.plan(process, filter, last=detach).steps, init.Execute(process, program)]
 
 
 class State:

@@ -6,11 +6,11 @@ those of the root file system, which may be hostile.
 
 from __future__ import annotations
 
+import _struct as struct
 import errno
 import fcntl
 import os
 import stat
-import struct
 
 from minidocker.kernel import mounts as k
 from minidocker.plan import CHILD, FILESYSTEM, At, Step, quote
@@ -150,9 +150,10 @@ class Terminal(Step):
     title = FILESYSTEM
     why = "the terminal belongs to the container's own devpts"
 
-    def __init__(self, send: Callable[[int], None], size: tuple[int, int] | None) -> None:
+    def __init__(self, send: Callable[[int], None], size: tuple[int, int] | None, console: bool = True) -> None:
         self.send = send
         self.size = size
+        self.console = console
 
     def shell(self) -> str:
         return "# (a terminal of its own: here the script's own is used)"
@@ -166,11 +167,12 @@ class Terminal(Step):
         slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
         if self.size:
             set_window_size(slave, *self.size)
-        console = make_in_root(at.root, "/dev/console", directory=False)
-        tree = k.open_tree(f"/proc/self/fd/{slave}")
-        k.move_mount(tree, console)
-        os.close(tree)
-        os.close(console)
+        if self.console:
+            console = make_in_root(at.root, "/dev/console", directory=False)
+            tree = k.open_tree("", directory=slave)
+            k.move_mount(tree, console)
+            os.close(tree)
+            os.close(console)
         self.send(master)
         os.close(master)
         for standard in (0, 1, 2):

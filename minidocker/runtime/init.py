@@ -26,8 +26,6 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _SIGKILL = 9
-_SIG_UNBLOCK = _signal.SIG_UNBLOCK
-_ALL_SIGNALS = range(1, 65)
 _LARGEST_FD = 0xFFFFFFFF
 
 
@@ -61,7 +59,7 @@ def _reset_signals() -> None:
     """Python ignores SIGPIPE and catches SIGINT; the program to run gets the defaults, and no blocked signals."""
     for number in (_signal.SIGPIPE, _signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT, _signal.SIGWINCH, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
-    _signal.pthread_sigmask(_SIG_UNBLOCK, _ALL_SIGNALS)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 class WorkingDirectory(Step):
@@ -194,7 +192,8 @@ class Execute(Step):
 
     def shell(self) -> str:
         env = " ".join(quote(os.fsdecode(v)) for v in self.env)
-        return f"exec env -i {env} {' '.join(quote(a) for a in self.args)}"
+        words = " ".join(quote(word) for word in self.args)
+        return f'exec "${{launch[@]}}" env -i {env} {words}'
 
     def describe(self) -> str:
         return f"execute `{self.args[0]}`"

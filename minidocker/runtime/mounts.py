@@ -214,28 +214,36 @@ class CgroupMount(Mount):
     def __init__(self, entry: dict[str, Any], face: Face) -> None:
         super().__init__(entry)
         self.parts = [
-            Mount({"destination": destination, "type": fstype, "source": fstype, "options": [*self.words, *data]})
-            for destination, fstype, data in self._layout(face)
+            Mount({"destination": destination, "type": fstype, "source": fstype, "options": options})
+            for destination, fstype, options in self._layout(face)
         ]
+        # the tmpfs that holds several is made read-only when they are on it
+        self.closes = len(self.parts) > 1 and "ro" in self.words
 
     def _layout(self, face: Face) -> list[tuple[str, str, list[str]]]:
         """(destination, file system type, its own options) of each mount, of the hierarchies a container is in."""
         hierarchies = face.used()
         if len(hierarchies) == 1 and hierarchies[0].version == 2:
-            return [(self.destination, "cgroup2", [])]
-        layout = [(self.destination, "tmpfs", ["mode=755", "size=64k"])] if hierarchies else []
+            return [(self.destination, "cgroup2", self.words)]
+        writable = [word for word in self.words if word != "ro"]
+        layout = [(self.destination, "tmpfs", [*writable, "mode=755", "size=64k"])] if hierarchies else []
         for hierarchy in hierarchies:
             destination = f"{self.destination}/{hierarchy.mount.rpartition('/')[2]}"
             if hierarchy.version == 2:
-                layout.append((destination, "cgroup2", []))
+                layout.append((destination, "cgroup2", self.words))
             else:
                 names = sorted("blkio" if controller == "io" else controller for controller in hierarchy.controllers)
-                layout.append((destination, "cgroup", [",".join(names)]))
+                layout.append((destination, "cgroup", [*self.words, ",".join(names)]))
         return layout
 
     def shell(self) -> str:
-        return "\n".join(part.shell() for part in self.parts)
+        closing = [f'mount -o remount,bind,ro "$ROOT"{quote(self.destination)}'] if self.closes else []
+        return "\n".join([part.shell() for part in self.parts] + closing)
 
     def apply(self, at: At) -> None:
         for part in self.parts:
             part.apply(at)
+        if self.closes:
+            mounted = k.open_in_root(at.root, self.destination)
+            k.set_attributes(mounted, k.ATTR_RDONLY)
+            os.close(mounted)

@@ -188,13 +188,17 @@ class Unshare(Step):
         for flag, path in self.namespaces.joined:
             _join(path, flag)
         k.unshare(self.namespaces.unshare)
-        # the host's session keyring stays the host's (keyctl(2)); a kernel without keyrings has none to inherit
-        try:
-            libc.syscall(_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, self.keyring)
-        except OSError as error:
-            if error.errno != errno.ENOSYS:
-                raise KernelError.of("join a session keyring of its own", error) from error
+        join_keyring(self.keyring)
         self.theirs.send(sync.NAMESPACES)
+
+
+def join_keyring(name: bytes) -> None:
+    """A session keyring of the container's own (keyctl(2)): the host's stays the host's. A kernel without keyrings has none to inherit."""
+    try:
+        libc.syscall(_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, name)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise KernelError.of("join a session keyring of its own", error) from error
 
 
 def _join(path: str, flag: int) -> None:

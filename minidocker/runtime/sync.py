@@ -19,7 +19,7 @@ A child that meets end of file has lost its parent and ends.
 from __future__ import annotations
 
 import _socket
-import struct
+import _struct as struct
 
 from minidocker.errors import MinidockerError, TargetNotExecutable, TargetNotFound
 

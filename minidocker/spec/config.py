@@ -37,7 +37,7 @@ class Surroundings:
     """What the engine found out and decided, that the configuration depends on.
 
     `root` the root directory; `mounts` those of the rootfs view, the first over "/" when it is an overlay; `files` container path -> host path
-    of hosts, hostname and resolv.conf, with whether each is read-only; `uid`, `gid`, `groups`, `home` the user; `netns` a path to join,
+    of hosts, hostname and resolv.conf, with whether each is read-only; `uid`, `gid`, `groups`, `home` the user; `limits_swap` whether the kernel can; `netns` a path to join,
     "" for a new one, None for the host's; `capabilities` the set, sorted, with CAP_; `devices` OCI device entries for --privileged; `init` the host
     path of an init to bind in, or ""; `program` (host path, container path) of a host program to bind in, or None.
     """
@@ -59,6 +59,7 @@ class Surroundings:
         self.program: tuple[str, str] | None = None
         self.cgroups_path = ""
         self.private_cgroupns = True
+        self.limits_swap = True
         self.seccomp: dict[str, Any] | None = None
 
 
@@ -75,7 +76,7 @@ def configuration(request: RunRequest, around: Surroundings) -> dict[str, Any]:
     linux: dict[str, Any] = {
         "namespaces": namespaces,
         "cgroupsPath": around.cgroups_path,
-        "resources": resources(request),
+        "resources": resources(request, around.limits_swap),
         "sysctl": around.sysctls,
         "devices": around.devices,
         "maskedPaths": [] if privileged else MASKED_PATHS,
@@ -139,13 +140,14 @@ def environment(terminal: bool, hostname: str, home: str) -> list[str]:
     return [*values, "TERM=xterm"] if terminal else values
 
 
-def resources(request: RunRequest) -> dict[str, Any]:
+def resources(request: RunRequest, limits_swap: bool) -> dict[str, Any]:
     """`linux.resources`; only what was asked for, as each field asks for its controller."""
     memory: dict[str, Any] = {}
     if request.memory:
         memory["limit"] = request.memory
-        # docker: without --memory-swap, as much swap as memory
-        memory["swap"] = request.memory_swap if request.memory_swap else 2 * request.memory
+        # docker: without --memory-swap, as much swap as memory, where swap can be limited at all
+        if request.memory_swap or limits_swap:
+            memory["swap"] = request.memory_swap or 2 * request.memory
     if request.memory_reservation:
         memory["reservation"] = request.memory_reservation
     cpu: dict[str, Any] = {}

@@ -176,3 +176,7 @@ def release(state: State, id: str) -> None:
     """Give back its leases and ports."""
     state.change("DELETE FROM endpoints WHERE container = ?", id)
     state.change("DELETE FROM ports WHERE container = ?", id)
+
+
+def is_unfinished(state: State, id: str) -> bool:
+    return state.row("SELECT 1 FROM containers WHERE id = ? AND status <> ?", id, EXITED) is not None

@@ -1,0 +1,190 @@
+"""The command in the foreground: a monitor's first client. It carries bytes, the window's size and signals, and nothing else."""
+
+from __future__ import annotations
+
+import _signal
+import _struct as struct
+import fcntl
+import os
+import select
+
+from minidocker.engine.monitor import CHUNK
+from minidocker.errors import MinidockerError, TargetNotExecutable, TargetNotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable
+    from typing import Any
+
+_TIOCGWINSZ = 0x5413
+FORWARDED_SIGNALS = (
+    _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGALRM, _signal.SIGCONT,
+)  # fmt: skip
+# After so many interrupts the user wants out, whatever PID 1 thinks of signals: the client goes, and the container with it.
+_INTERRUPTS = 3
+_BY_EXIT_CODE = {127: TargetNotFound, 126: TargetNotExecutable}
+
+
+def failure_message(error: MinidockerError) -> bytes:
+    """The message E that `receive_failure` raises again."""
+    return f"E{error.exit_code}\0{error.message}\0{error.hint}".encode(errors="replace")
+
+
+def raise_failure(payload: bytes) -> None:
+    code, message, hint = payload.decode(errors="replace").split("\0", 2)
+    error = _BY_EXIT_CODE.get(int(code), MinidockerError)(message, hint)
+    error.exit_code = int(code)
+    raise error
+
+
+class Client:
+    """`socket` to the monitor; `interactive` passes stdin on; `tty` puts the user's terminal into raw mode meanwhile."""
+
+    def __init__(
+        self, socket: _socket.socket, *, interactive: bool, tty: bool, detach_keys: bytes, explain: Callable[[str], None], notice: Callable[[str], None]
+    ) -> None:
+        self.socket = socket
+        self.reads_stdin = interactive
+        self.tty = tty
+        self.keys = KeySequence(detach_keys if tty and interactive else b"")
+        self.explain = explain
+        self.notice = notice
+        self.interrupts = 0
+        self.exit_code: int | None = None
+        self.id = ""
+
+    def until_started(self) -> str:
+        """Wait for the container to run, pass explanations and notices on; returns its id. Raises what kept it from running."""
+        while not self.id:
+            self._receive()
+        return self.id
+
+    def run(self) -> int:
+        """Carry until the container ends or the user leaves it; returns its exit code (0 when left)."""
+        restore = raw_terminal() if self.tty else None
+        self._catch_signals()
+        try:
+            if self.tty:
+                self._send_size()
+            while self.exit_code is None:
+                poll = select.poll()
+                poll.register(self.socket, select.POLLIN)
+                if self.reads_stdin:
+                    poll.register(0, select.POLLIN)
+                for descriptor, _ in poll.poll():
+                    if descriptor == 0:
+                        self._read_stdin()
+                    else:
+                        self._receive()
+        finally:
+            if restore:
+                restore()
+        return self.exit_code
+
+    def _receive(self) -> None:
+        message = self.socket.recv(CHUNK * 4)
+        kind, payload = message[:1], message[1:]
+        if kind in (b"1", b"2"):
+            write_all(int(kind), payload)
+        elif kind == b"X":
+            self.exit_code = int(payload)
+        elif kind == b"S":
+            self.id = payload.decode()
+        elif kind == b"E":
+            raise_failure(payload)
+        elif kind == b"P":
+            self.explain(payload.decode())
+        elif kind == b"N":
+            self.notice(payload.decode())
+        else:
+            raise MinidockerError("the container's monitor ended, so its exit status is unknown", "minidocker ps -a shows what is left")
+
+    def _read_stdin(self) -> None:
+        data = os.read(0, CHUNK)
+        if not data:
+            self.reads_stdin = False
+            self.socket.send(b"c")
+            return
+        passed, left = self.keys.feed(data)
+        if passed:
+            self.socket.send(b"i" + passed)
+        if left:
+            self.socket.send(b"d")
+            self.exit_code = 0
+
+    def _catch_signals(self) -> None:
+        def forward(number: int, frame: Any) -> None:
+            if number == _signal.SIGINT:
+                self.interrupts += 1
+                if self.interrupts >= _INTERRUPTS:
+                    self.exit_code = 130
+                    return
+            self.socket.send(b"s" + bytes([number]))
+
+        for number in FORWARDED_SIGNALS:
+            _signal.signal(number, forward)
+        if self.tty:
+            _signal.signal(_signal.SIGWINCH, lambda number, frame: self._send_size())
+
+    def _send_size(self) -> None:
+        size = window_size()
+        if size:
+            self.socket.send(b"w" + struct.pack("HH", *size))
+
+
+def raw_terminal() -> Callable[[], None] | None:
+    """Put the user's terminal into raw mode (cfmakeraw(3)); returns what puts it back, None when there is no terminal."""
+    import termios  # a terminal's only
+
+    if not os.isatty(0):
+        return None
+    before = termios.tcgetattr(0)
+    raw = termios.tcgetattr(0)
+    raw[0] &= ~(termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON)
+    raw[1] &= ~termios.OPOST
+    raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+    raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+    termios.tcsetattr(0, termios.TCSADRAIN, raw)
+    return lambda: termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+class KeySequence:
+    """Finds the detach keys in what is typed. Keys that may be the beginning of the sequence are held back until it is decided."""
+
+    __slots__ = ("held", "keys")
+
+    def __init__(self, keys: bytes) -> None:
+        self.keys = keys
+        self.held = b""
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """(what to pass on, whether the sequence is complete)."""
+        if not self.keys:
+            return data, False
+        data = self.held + data
+        at = data.find(self.keys)
+        if at >= 0:
+            self.held = b""
+            return data[:at], True
+        for length in range(min(len(self.keys) - 1, len(data)), 0, -1):
+            if data.endswith(self.keys[:length]):
+                self.held = data[-length:]
+                return data[:-length], False
+        self.held = b""
+        return data, False
+
+
+def window_size() -> tuple[int, int] | None:
+    """(rows, columns) of the user's terminal, None when there is none."""
+    try:
+        rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(0, _TIOCGWINSZ, b"\0" * 8))
+    except OSError:
+        return None
+    return rows, columns
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,238 @@
+"""What a monitor does first: bring one container up, step by step, so that a kill at any instant leaves what the record can undo.
+
+    lock ─ sweep ─ prepare ─ record ─ layers and files ─ runtime create (+ network) ─ start ─ record "running" ─ watch ─ finish
+     │      (looks, touches nothing)   (the first write)
+     └ held until this process ends: whoever finds it free finds the container abandoned
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from minidocker.engine import monitor, teardown, wiring
+from minidocker.engine.client import failure_message
+from minidocker.engine.host import Host, hold_lock
+from minidocker.engine.prepare import Prepared, random_name
+from minidocker.errors import ConflictError, KernelError, MinidockerError
+from minidocker.kernel import namespaces
+from minidocker.network import names
+from minidocker.plan import Plan
+from minidocker.runtime.container import Launch
+from minidocker.spec.request import RunRequest
+from minidocker.storage import containers, rootfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from typing import NoReturn
+
+_NAME_TRIES = 100
+
+
+def become_monitor(host: Host, request: RunRequest, client: _socket.socket) -> NoReturn:
+    """Run one container from beginning to end in this process, which is a fork of the command; never returns."""
+    try:
+        os.setsid()
+        host.notice = lambda text: client.sendall(b"N" + text.encode())
+        Session(host, request, client).live()
+    except MinidockerError as error:
+        _tell(client, failure_message(error))
+    except OSError as error:
+        _tell(client, failure_message(KernelError.of("run the container", error)))
+    except BaseException as error:
+        if os.environ.get("MINIDOCKER_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        _tell(client, failure_message(MinidockerError(f"internal error in the monitor: {error!r}")))
+    os._exit(0)
+
+
+def _tell(client: _socket.socket, message: bytes) -> None:
+    try:
+        client.sendall(message)
+    except OSError:
+        return  # the command is gone: there is nobody to tell
+
+
+class Session:
+    """One container's run, as its monitor goes through it."""
+
+    def __init__(self, host: Host, request: RunRequest, client: _socket.socket) -> None:
+        self.host = host
+        self.request = request
+        self.client = client
+        self.id = os.urandom(32).hex()
+        self.run_directory = host.run_directory(self.id)
+
+    def live(self) -> None:
+        os.mkdir(self.run_directory, 0o700)
+        self.lock = hold_lock(f"{self.run_directory}/lock")
+        teardown.sweep(self.host, but=self.id)
+        try:
+            prepared = Prepared(self.host, self.request, self.id)
+            self.record, link = register(self.host, prepared)
+        except BaseException:
+            rootfs.remove_tree(self.run_directory)
+            raise
+        try:
+            launch = self._create(prepared, link)
+            self._start(launch)
+        except BaseException as error:
+            self._give_up(link, error)
+            raise
+        _tell(self.client, b"S" + self.id.encode())
+        if self.request.detach:
+            self._become_resident(launch)
+        else:
+            self._stay(launch)
+
+    def _create(self, prepared: Prepared, link: wiring.Link) -> Launch:
+        host = self.host
+        rootfs.make_layers(host.data_directory(self.id))
+        wiring.write_files(host, prepared, link)
+        network = wiring.bring_up(host, link)
+        self._pipes()
+        launch = Launch(
+            self.id, prepared.configuration(host), host.face,
+            directory=self.run_directory, own=host.own_cgroup, on_namespaces=wiring.plan(host, prepared, link), filter=prepared.filter(host),
+            stdio=self.stdio, die_with_parent=True,
+        )  # fmt: skip
+        if self.request.explain:
+            _tell(self.client, b"P" + (network + launch.plan).explain().encode())
+        launch.create()
+        return launch
+
+    def _pipes(self) -> None:
+        """What becomes 0, 1 and 2 of the program; a terminal replaces all three when it is opened. -1 closes nothing."""
+        if self.request.tty:
+            self.ends = (-1, -1, -1)
+            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            self.stdio = (null, null, null)
+            return
+        output, error = os.pipe(), os.pipe()
+        source = os.pipe() if self.request.interactive else (os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), -1)
+        self.stdio = (source[0], output[1], error[1])
+        self.ends = (source[1], output[0], error[0])
+
+    def _start(self, launch: Launch) -> None:
+        self.log = monitor.Log(self.host.log_file(self.id))
+        netns = namespaces.inode_of(launch.at.pid, "net")
+        launch.start()
+        for descriptor in set(self.stdio):
+            os.close(descriptor)
+        containers.update(self.host.state, self.id, status=containers.RUNNING, pid=launch.at.pid, netns=netns, started=time.time())
+        if self.request.network != "host":
+            names.publish_netns(self.record.name, launch.at.pid)
+
+    def _give_up(self, link: wiring.Link, error: BaseException) -> None:
+        """Nothing of a run that failed is left but its error."""
+        troubles = teardown.finish(self.host, self.record, None, time.time())
+        if link.made:
+            troubles += wiring.unmake(self.host, link)
+        if troubles and isinstance(error, MinidockerError):
+            error.message += "; cleaning up then met: " + "; ".join(troubles)
+
+    def _stay(self, launch: Launch) -> None:
+        """Watch over it in this process, with the command as the client."""
+        stdin, output, error = self.ends
+        sources = {1: launch.terminal} if launch.terminal >= 0 else {1: output, 2: error}
+        watching = monitor.Monitor(launch.at.pid, launch.pidfd, sources, stdin if launch.terminal < 0 else launch.terminal, launch.terminal,
+                                   self.log, self.client)  # fmt: skip
+        status = watching.watch()
+        finish_ended(self.host, self.id, status)
+        if watching.client is not None:
+            _tell(watching.client, b"X%d" % monitor.exit_code_of(status))
+
+    def _become_resident(self, launch: Launch) -> NoReturn:
+        """Exec a fresh interpreter that has nothing in it but the watching."""
+        self.client.close()
+        _, output, error = self.ends
+        kept = [launch.pidfd, self.lock, *([launch.terminal] if launch.terminal >= 0 else [output, error])]
+        for descriptor in kept:
+            os.set_inheritable(descriptor, True)
+        null = os.open("/dev/null", os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(null, standard)
+        os.close(null)
+        os.chdir("/")
+        terminal = launch.terminal >= 0
+        watch = ["minidocker.engine.monitor", "resident", str(launch.at.pid), str(launch.pidfd),
+                 str(launch.terminal if terminal else output), str(-1 if terminal else error), str(int(terminal)),
+                 self.log.path, self.run_directory]  # fmt: skip
+        finish = ["minidocker.engine.launch", "finish_resident", self.host.root, self.id]
+        os.execv(sys.executable, [*_python(), *watch, *_python(), *finish])
+
+
+def _python() -> list[str]:
+    """The command line of an interpreter that calls a function of ours with the rest of its arguments. -S: no site, 3 ms and 1 MB."""
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    code = (
+        f"import sys; sys.path.append({package!r}); sys.path.append({os.path.dirname(_prctl_file())!r}); "
+        "module = __import__(sys.argv[1], fromlist=['_']); getattr(module, sys.argv[2])(sys.argv[3:])"
+    )
+    return [sys.executable, "-I", "-S", "-c", code]
+
+
+def _prctl_file() -> str:
+    import _prctl
+
+    return str(_prctl.__file__)
+
+
+def finish_resident(arguments: list[str]) -> None:
+    """What the resident monitor execs at the end: data root, id, wait status."""
+    root, id, status = arguments
+    finish_ended(Host(root, lambda text: None), id, int(status))
+    os._exit(0)
+
+
+def finish_ended(host: Host, id: str, status: int) -> None:
+    """Init has ended with wait status `status`."""
+    record = containers.get(host.state, id)
+    if record is not None:
+        teardown.finish(host, record, monitor.exit_code_of(status), time.time())
+
+
+def register(host: Host, prepared: Prepared) -> tuple[containers.Record, wiring.Link]:
+    """The first write: record, lease and ports in one transaction; what is taken is refused here and nothing has changed."""
+    request = prepared.request
+    with host.state.transaction() as state:
+        for attempt in range(_NAME_TRIES):
+            name = request.name or random_name() + (str(attempt) if attempt > 9 else "")
+            try:
+                containers.insert(state, prepared.id, name, request, host.boot, time.time())
+                break
+            except ConflictError:
+                if request.name:
+                    raise
+        link = wiring.register(host, prepared, name)
+    record = containers.get(host.state, prepared.id)
+    assert record is not None  # noqa: S101  (inserted above, and its lock is ours)
+    return record, link
+
+
+def planned(host: Host, request: RunRequest) -> Plan:
+    """The whole plan of a run that is not run, for --dry-run: what would be made, with the addresses it would get."""
+    id = os.urandom(32).hex()
+    teardown.sweep(host)
+    prepared = Prepared(host, request, id)
+    link = wiring.Link(None, None, False)
+    try:
+        with host.state.transaction() as state:
+            name = request.name or random_name()
+            containers.insert(state, id, name, request, host.boot, time.time())
+            link = wiring.register(host, prepared, name)
+            raise _NotForReal
+    except _NotForReal:
+        network = wiring.planned_up(host, link)
+    files = wiring.planned_files(host, prepared, link)
+    launch = Launch(id, prepared.configuration(host), host.face, directory=host.run_directory(id), own=host.own_cgroup,
+                    on_namespaces=wiring.plan(host, prepared, link), filter=prepared.filter(host))  # fmt: skip
+    return files + network + launch.plan
+
+
+class _NotForReal(Exception):
+    """Rolls back the transaction in which a dry run has looked what it would get."""

@@ -1,0 +1,110 @@
+"""stop, kill and rm."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from minidocker.engine import teardown
+from minidocker.engine.host import Host, lock_holder
+from minidocker.errors import MinidockerError, NotFoundError, StateError
+from minidocker.kernel import process
+from minidocker.runtime.container import State
+from minidocker.storage import containers, rootfs
+
+_SIGKILL = 9
+_STOP_TIMEOUT = 10.0
+# A killed container's processes are gone in milliseconds; one in an uninterruptible system call may take as long as its disk does.
+_KILL_TIMEOUT = 10.0
+
+
+def stop(host: Host, reference: str, timeout: float | None) -> None:
+    """Ask the container to end by its stop signal, and kill it after `timeout` seconds (None: 10). One that has ended is left alone."""
+    teardown.sweep(host)
+    record = containers.find(host.state, reference)
+    if record.status != containers.RUNNING:
+        return
+    try:
+        pidfd = State(host.run_directory(record.id)).open()
+    except (NotFoundError, StateError):
+        _wait_for_monitor(host, record)  # it is ending by itself at this moment
+        return
+    try:
+        process.pidfd_send_signal(pidfd, record.request.stop_signal)
+        seconds = _STOP_TIMEOUT if timeout is None else timeout
+        if not process.pidfd_ended(pidfd, None if seconds < 0 else seconds):
+            _kill_all(host, record, pidfd)
+    except ProcessLookupError:
+        pass  # it ended just now: waiting for its monitor is all that is left
+    finally:
+        os.close(pidfd)
+    _wait_for_monitor(host, record)
+
+
+def kill(host: Host, reference: str, number: int) -> None:
+    """Send signal `number` to the container's first process. Raises StateError when it is not running."""
+    teardown.sweep(host)
+    record = containers.find(host.state, reference)
+    if record.status != containers.RUNNING:
+        raise StateError(f"container `{record.name}` is not running", f"it is {record.status}")
+    pidfd = State(host.run_directory(record.id)).open()
+    try:
+        if number == _SIGKILL:
+            _kill_all(host, record, pidfd)
+        else:
+            process.pidfd_send_signal(pidfd, number)
+    finally:
+        os.close(pidfd)
+    if number == _SIGKILL:
+        _wait_for_monitor(host, record)
+
+
+def remove(host: Host, reference: str, force: bool) -> None:
+    """Remove a container and its files; a running one only with `force`."""
+    teardown.sweep(host)
+    record = containers.find(host.state, reference)
+    if record.status != containers.EXITED:
+        if not force:
+            raise StateError(f"container `{record.name}` is running", f"minidocker stop {record.name}, or rm -f")
+        try:
+            kill(host, record.id, _SIGKILL)
+        except (NotFoundError, StateError):
+            _wait_for_monitor(host, record)
+    if containers.get(host.state, record.id) is None:
+        return  # with --rm its monitor has done it
+    containers.update(host.state, record.id, status=containers.REMOVING)
+    rootfs.remove_tree(host.data_directory(record.id))
+    containers.delete(host.state, record.id)
+
+
+def _kill_all(host: Host, record: containers.Record, pidfd: int) -> None:
+    """SIGKILL to init, with which all of its PID namespace goes, and then to whatever else is in the cgroup (exec'd processes)."""
+    host.face.thaw(host.cgroup(record.id, record.request.cgroup_parent))
+    try:
+        process.pidfd_send_signal(pidfd, _SIGKILL)
+    except ProcessLookupError:
+        return
+    if not process.pidfd_ended(pidfd, _KILL_TIMEOUT):
+        raise MinidockerError(
+            f"container `{record.name}` does not die: its process {record.pid} is in an uninterruptible system call",
+            f"cat /proc/{record.pid}/stack shows where; it ends when that does",
+        )
+
+
+def _wait_for_monitor(host: Host, record: containers.Record) -> None:
+    """Wait until the container's monitor has written down its end and gone; if it died before it could, do its work."""
+    deadline = time.monotonic() + _KILL_TIMEOUT
+    while time.monotonic() < deadline:
+        pid = lock_holder(f"{host.run_directory(record.id)}/lock")
+        if not pid:
+            break
+        try:
+            pidfd = process.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll((deadline - time.monotonic()) * 1000)
+        os.close(pidfd)
+    teardown.sweep(host)

@@ -1,0 +1,173 @@
+"""ps and inspect: records as docker shows them."""
+
+from __future__ import annotations
+
+import time
+
+from minidocker.engine import teardown
+from minidocker.engine.host import Host
+from minidocker.engine.logs import rfc3339
+from minidocker.errors import UsageError
+from minidocker.network import ipam
+from minidocker.spec.records import Endpoint, Port
+from minidocker.storage import containers, networks
+from minidocker.storage.containers import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_STATUSES = ("created", "running", "paused", "restarting", "exited", "removing", "dead")
+
+
+def ps(host: Host, all: bool, filters: list[tuple[str, str]]) -> list[dict[str, object]]:
+    """The containers, latest first: the running ones, or all. Filters of one name are alternatives, different names must all hold."""
+    teardown.sweep(host)
+    endpoints = containers.endpoints(host.state)
+    ports = containers.ports(host.state)
+    wanted: dict[str, list[str]] = {}
+    for name, value in filters:
+        if name not in ("name", "status", "network", "label", "id"):
+            raise UsageError(f"unknown filter `{name}`", "there are name, id, status, network and label")
+        if name == "status" and value not in _STATUSES:
+            raise UsageError(f"unknown status `{value}`", "there are " + ", ".join(_STATUSES))
+        wanted.setdefault(name, []).append(value)
+    shown = []
+    for record in containers.every(host.state):
+        if not (all or "status" in wanted or record.status == containers.RUNNING):
+            continue
+        own = endpoints.get(record.id, [])
+        if wanted and not _matches(record, own, wanted):
+            continue
+        shown.append(_row(record, own, ports.get(record.id, [])))
+    return shown
+
+
+def _matches(record: Record, endpoints: list[Endpoint], wanted: dict[str, list[str]]) -> bool:
+    request = record.request
+    attached = [endpoint.network for endpoint in endpoints] or [request.network]
+    tests: dict[str, Callable[[str], bool]] = {
+        "name": lambda value: value in record.name,
+        "id": lambda value: record.id.startswith(value),
+        "status": lambda value: record.status == value,
+        "network": lambda value: value in attached,
+        "label": lambda value: request.labels.get(value.partition("=")[0]) is not None
+        and ("=" not in value or request.labels[value.partition("=")[0]] == value.partition("=")[2]),
+    }
+    return all(any(tests[name](value) for value in values) for name, values in wanted.items())
+
+
+def _row(record: Record, endpoints: list[Endpoint], ports: list[Port]) -> dict[str, object]:
+    request = record.request
+    return {
+        "ID": record.id,
+        "Names": record.name,
+        "Command": " ".join(request.command),
+        "CreatedAt": record.created,
+        "Status": status_text(record, time.time()),
+        "State": record.status,
+        "Networks": ", ".join(endpoint.network for endpoint in endpoints) or request.network,
+        "IP": ", ".join(endpoint.ip for endpoint in endpoints),
+        "Ports": ", ".join([str(port) for port in ports] + [f"{number}/{protocol}" for number, protocol in request.expose]),
+        "Labels": ",".join(f"{name}={value}" for name, value in request.labels.items()),
+    }
+
+
+def status_text(record: Record, now: float) -> str:
+    """"Up 3 seconds", "Exited (0) 2 minutes ago"."""
+    if record.status == containers.RUNNING:
+        return f"Up {duration(now - record.started)}"
+    if record.status == containers.EXITED:
+        code = "unknown" if record.exit_code is None else record.exit_code
+        return f"Exited ({code}) {duration(now - record.finished)} ago"
+    return str(record.status).capitalize()
+
+
+def duration(seconds: float) -> str:
+    """In words, as docker rounds them."""
+    if seconds < 1:
+        return "Less than a second"
+    for limit, unit, name in ((60, 1, "second"), (3600, 60, "minute"), (48 * 3600, 3600, "hour"), (14 * 86400, 86400, "day"),
+                              (60 * 86400, 7 * 86400, "week"), (2 * 365 * 86400, 30 * 86400, "month")):  # fmt: skip
+        if seconds < limit:
+            count = int(seconds // unit)
+            return f"{count} {name}{'s' if count != 1 else ''}"
+    return f"{int(seconds // (365 * 86400))} years"
+
+
+def inspect(host: Host, references: list[str]) -> list[dict[str, object]]:
+    """Docker's inspect documents. Raises NotFoundError for the first that does not exist."""
+    teardown.sweep(host)
+    return [document(host, containers.find(host.state, reference)) for reference in references]
+
+
+def document(host: Host, record: Record) -> dict[str, object]:
+    request = record.request
+    endpoints = containers.endpoints(host.state, record).get(record.id, [])
+    running = record.status == containers.RUNNING
+    return {
+        "Id": record.id,
+        "Name": "/" + record.name,
+        "Created": _time(record.created),
+        "Path": request.command[0],
+        "Args": request.command[1:],
+        "State": {
+            "Status": record.status, "Running": running, "Paused": False, "Pid": record.pid, "ExitCode": record.exit_code,
+            "OOMKilled": record.oom_killed, "Error": record.error, "StartedAt": _time(record.started), "FinishedAt": _time(record.finished),
+        },
+        "Config": {
+            "Hostname": request.hostname or record.short_id, "User": request.user or "", "Env": request.env, "Cmd": request.command, "Tty": request.tty,
+            "OpenStdin": request.interactive, "WorkingDir": request.workdir or "", "Labels": request.labels, "StopSignal": request.stop_signal,
+            "ExposedPorts": {f"{number}/{protocol}": {} for number, protocol in request.expose},
+        },
+        "HostConfig": _host_config(host, record),
+        "Mounts": [
+            {"Type": "bind", "Source": source, "Destination": destination, "RW": not readonly}
+            for source, destination, readonly in request.volumes
+        ] + [{"Type": "tmpfs", "Source": "", "Destination": destination, "RW": True} for destination, _ in request.tmpfs],
+        "NetworkSettings": {
+            "Networks": {endpoint.network: _endpoint(host, endpoint) for endpoint in endpoints},
+            "Ports": _bindings(endpoints, request.expose),
+            "SandboxKey": f"/run/netns/{record.name}" if running else "",
+        },
+        "LogPath": host.log_file(record.id),
+    }  # fmt: skip
+
+
+def _host_config(host: Host, record: Record) -> dict[str, Any]:
+    request = record.request
+    return {
+        "NetworkMode": request.network, "Memory": request.memory or 0, "MemorySwap": request.memory_swap or 0,
+        "MemoryReservation": request.memory_reservation or 0, "NanoCpus": round((request.cpus or 0) * 1e9), "CpuShares": request.cpu_shares or 0,
+        "CpusetCpus": request.cpuset_cpus or "", "PidsLimit": request.pids_limit or 0, "CapAdd": request.cap_add, "CapDrop": request.cap_drop,
+        "Privileged": request.privileged, "ReadonlyRootfs": request.read_only, "ShmSize": request.shm_size, "AutoRemove": request.remove,
+        "Dns": request.dns, "DnsSearch": request.dns_search, "DnsOptions": request.dns_options, "Init": request.init,
+        "ExtraHosts": [f"{name}:{ip}" for name, ip in request.add_hosts], "Ulimits": [
+            {"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in request.ulimits
+        ],
+        "Cgroup": "/" + host.cgroup(record.id, request.cgroup_parent), "CgroupParent": request.cgroup_parent or "",
+        "Rootfs": request.rootfs or "",
+    }  # fmt: skip
+
+
+def _endpoint(host: Host, endpoint: Endpoint) -> dict[str, Any]:
+    network = networks.find(host.state, endpoint.network)
+    return {
+        "NetworkID": network.id, "IPAddress": endpoint.ip, "IPPrefixLen": ipam.prefix_length(network.subnet), "Gateway": network.gateway,
+        "MacAddress": endpoint.mac, "Aliases": endpoint.aliases, "HostLink": endpoint.host_link,
+    }  # fmt: skip
+
+
+def _bindings(endpoints: list[Endpoint], exposed: list[tuple[int, str]]) -> dict[str, Any]:
+    found: dict[str, Any] = {f"{number}/{protocol}": None for number, protocol in exposed}
+    for endpoint in endpoints:
+        for port in endpoint.ports:
+            key = f"{port.container_port}/{port.protocol}"
+            found[key] = [*(found.get(key) or []), {"HostIp": port.host_ip or "0.0.0.0", "HostPort": str(port.host_port)}]
+    return found
+
+
+def _time(seconds: float) -> str:
+    """Docker's zero time stands for "not yet"."""
+    return rfc3339(int(seconds * 1e9)) if seconds else "0001-01-01T00:00:00Z"

@@ -1,0 +1,262 @@
+"""What a container's parent does while the container runs: pump its output into the log and to clients, wait for its end.
+
+This module must stay light: a detached monitor is a fresh interpreter that imports nothing else of ours (at most 5 MB). It is the
+process that cloned the container's init, before and after that exec, so the exit status is its own child's.
+
+    init ── stdout, stderr pipes or the terminal's master ──► Monitor ──► log
+                                                              ▲   └─────► client (SOCK_SEQPACKET, while one is attached)
+                                                              └── client: stdin, window size, signals, "I leave"
+
+Messages are one byte of kind, then the payload:
+    to the client    1, 2 output   P explained plan   N notice   S started (id)   X exit code   E failure (code, message, hint)
+    from the client  i stdin       c end of stdin     w rows, columns (2 x u16)   s signal number   d leave the container running
+"""
+
+from __future__ import annotations
+
+import _signal
+import _struct as struct
+import errno
+import fcntl
+import os
+import select
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+
+CHUNK = 65536
+LOG_LIMIT = 32 << 20
+LOG_HEADER = "<QBI"  # nanoseconds since the epoch, stream (1 or 2), length
+_TIOCSWINSZ = 0x5414
+_TIOCGPTPEER = 0x5441
+
+
+class Log:
+    """The container's output: records of LOG_HEADER and the bytes as they were read. At LOG_LIMIT the file becomes log.1 and a new
+    one begins, so at most twice that is kept. A full disk costs output, never the container: a line in the log says how much."""
+
+    __slots__ = ("descriptor", "lost", "path", "size")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.lost = 0
+        self._open()
+
+    def _open(self) -> None:
+        self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self.size = os.fstat(self.descriptor).st_size
+
+    def write(self, stream: int, data: bytes) -> None:
+        try:
+            if self.lost:
+                self._append(2, b"minidocker: %d bytes of output were lost here: the log could not be written\n" % self.lost)
+                self.lost = 0
+            self._append(stream, data)
+        except OSError:
+            self.lost += len(data)
+
+    def _append(self, stream: int, data: bytes) -> None:
+        if self.size >= LOG_LIMIT:
+            os.close(self.descriptor)
+            os.rename(self.path, self.path + ".1")
+            self._open()
+        record = struct.pack(LOG_HEADER, time.time_ns(), stream, len(data)) + data
+        written = os.write(self.descriptor, record)
+        if written < len(record):
+            # half a record would make all that follows unreadable
+            os.ftruncate(self.descriptor, self.size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.size += written
+
+
+class Monitor:
+    """`pid` and `pidfd` of init; `sources` {stream: descriptor to read its output from}; `stdin` the descriptor that its input is written
+    to, or -1; `terminal` the master when it has a terminal (then also the one source and stdin), or -1."""
+
+    def __init__(self, pid: int, pidfd: int, sources: dict[int, int], stdin: int, terminal: int, log: Log, client: _socket.socket | None) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.sources = {descriptor: stream for stream, descriptor in sources.items()}
+        self.stdin = stdin
+        self.terminal = terminal
+        self.log = log
+        self.client = client
+        self.to_client: list[bytes] = []  # what it was too slow to take; while there is some its sources are not read
+        self.to_stdin = bytearray()
+        self.input_ended = False
+        self.poll = select.poll()
+        for descriptor in self.sources:
+            os.set_blocking(descriptor, False)
+        if terminal >= 0:
+            # as long as somebody holds the slave, reading the master never fails because a program closed its side for a moment
+            self.slave = fcntl.ioctl(terminal, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        if stdin >= 0:
+            os.set_blocking(stdin, False)
+
+    def watch(self) -> int:
+        """Pump until init has ended; returns its wait status (wait(2))."""
+        while True:
+            self._register()
+            ready = dict(self.poll.poll())
+            if self.client is not None and self.client.fileno() in ready:
+                self._serve_client(ready[self.client.fileno()])
+            for descriptor in [d for d in self.sources if d in ready]:
+                self._pump(descriptor)
+            if self.to_stdin and self.stdin in ready:
+                self._feed()
+            if self.pidfd in ready:
+                return self._end()
+
+    def _register(self) -> None:
+        """Ask poll for what can be dealt with now, and nothing else: so a slow reader slows the container, not us."""
+        wanted = {self.pidfd: select.POLLIN}
+        if not self.to_client:
+            for descriptor in self.sources:
+                wanted[descriptor] = select.POLLIN
+        if self.to_stdin and self.stdin >= 0:
+            wanted[self.stdin] = wanted.get(self.stdin, 0) | select.POLLOUT
+        if self.client is not None:
+            listening = 0 if len(self.to_stdin) > CHUNK else select.POLLIN
+            wanted[self.client.fileno()] = listening | (select.POLLOUT if self.to_client else 0)
+        self.poll = select.poll()
+        for descriptor, events in wanted.items():
+            self.poll.register(descriptor, events)
+
+    def _pump(self, descriptor: int) -> bool:
+        """Read once; False when there is nothing (more) to read."""
+        try:
+            data = os.read(descriptor, CHUNK)
+        except BlockingIOError:
+            return False
+        if not data:
+            os.close(descriptor)
+            del self.sources[descriptor]
+            return False
+        stream = self.sources[descriptor]
+        self.log.write(stream, data)
+        self._tell(b"%d" % stream + data)
+        return True
+
+    def _tell(self, message: bytes) -> None:
+        if self.client is None:
+            return
+        self.to_client.append(message)
+        self._flush_client()
+
+    def _flush_client(self) -> None:
+        while self.client is not None and self.to_client:
+            try:
+                self.client.send(self.to_client[0])
+            except BlockingIOError:
+                return
+            except OSError:
+                self._client_is_gone()
+                return
+            self.to_client.pop(0)
+
+    def _serve_client(self, events: int) -> None:
+        if events & select.POLLOUT:
+            self._flush_client()
+        if self.client is None or not events & (select.POLLIN | select.POLLHUP):
+            return
+        try:
+            message = self.client.recv(CHUNK + 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            message = b""
+        kind, payload = message[:1], message[1:]
+        if not kind:
+            self._client_is_gone()
+        elif kind == b"i":
+            if self.stdin >= 0:
+                self.to_stdin += payload
+                self._feed()
+        elif kind == b"c":
+            self.input_ended = True
+            self._feed()
+        elif kind == b"w" and self.terminal >= 0:
+            rows, columns = struct.unpack("HH", payload)
+            fcntl.ioctl(self.terminal, _TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        elif kind == b"s":
+            self.signal(payload[0])
+        elif kind == b"d":
+            self._drop_client()
+
+    def _feed(self) -> None:
+        while self.to_stdin and self.stdin >= 0:
+            try:
+                del self.to_stdin[: os.write(self.stdin, self.to_stdin[:CHUNK])]
+            except BlockingIOError:
+                return
+            except OSError:  # nobody reads it any more: what is left has no reader, as in a shell's pipe
+                self.to_stdin.clear()
+                self.input_ended = True
+        if self.input_ended and self.stdin >= 0:
+            if self.terminal >= 0:
+                self.input_ended = False  # a terminal has no end of file but the character that the user types
+                return
+            os.close(self.stdin)
+            self.stdin = -1
+
+    def signal(self, number: int) -> None:
+        try:
+            _signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return  # it ended meanwhile, and poll is about to say so
+
+    def _drop_client(self) -> None:
+        if self.client is not None:
+            self.client.close()
+        self.client = None
+        self.to_client.clear()
+
+    def _client_is_gone(self) -> None:
+        """It ended without leaving: whoever wants a container to outlive the command says -d, or types the detach keys."""
+        self._drop_client()
+        self.signal(_signal.SIGKILL)
+
+    def _end(self) -> int:
+        """Init has ended, and with it all of its PID namespace: what is in the pipes now is the last of it."""
+        _, status = os.waitpid(self.pid, 0)
+        for descriptor in list(self.sources):
+            while self._pump(descriptor):
+                self._wait_for_client()
+        self._wait_for_client()
+        return status
+
+    def _wait_for_client(self) -> None:
+        while self.client is not None and self.to_client:
+            poll = select.poll()
+            poll.register(self.client, select.POLLOUT)
+            poll.poll()
+            self._flush_client()
+
+
+def exit_code_of(status: int) -> int:
+    """Docker's exit code from a wait status: 128 + n for signal n."""
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def resident(arguments: list[str]) -> None:
+    """The detached monitor after its exec: watch, note the end in the file `exit`, and exec the full interpreter to tidy up.
+
+    `arguments`: pid, pidfd, stdout or terminal, stderr or -1, whether the first is a terminal, log file, run directory, then the command that
+    tidies up, to which the wait status is added.
+    """
+    pid, pidfd, first, second, terminal = (int(word) for word in arguments[:5])
+    log_path, run_directory, *finish = arguments[5:]
+    sources = {1: first} if second < 0 else {1: first, 2: second}
+    master = first if terminal else -1
+    status = Monitor(pid, pidfd, sources, -1, master, Log(log_path), None).watch()
+    note_end(run_directory, status)
+    os.execv(finish[0], [*finish, str(status)])
+
+
+def note_end(run_directory: str, status: int) -> None:
+    """What is known of the end, for the next command should tidying up be interrupted: wait status, seconds since the epoch."""
+    descriptor = os.open(f"{run_directory}/exit", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.write(descriptor, f"{status} {time.time()}".encode())
+    os.close(descriptor)

@@ -1,0 +1,214 @@
+"""From a request to an OCI configuration: everything is looked at, nothing is touched.
+
+What it refuses, it refuses before the first write; what only a transaction can decide (names, leases, ports) comes after.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from minidocker.engine.host import Host
+from minidocker.errors import NotFoundError, StateError, TargetNotExecutable, TargetNotFound, UnsupportedError, UsageError
+from minidocker.kernel import devices as kernel_devices
+from minidocker.kernel import process
+from minidocker.network import endpoint
+from minidocker.runtime import seccomp
+from minidocker.spec import capabilities, config
+from minidocker.spec import seccomp as default_seccomp
+from minidocker.spec.request import RunRequest
+from minidocker.storage import containers, rootfs, users
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_INITS = ("/usr/bin/tini-static", "/usr/bin/catatonit", "/usr/bin/tini", "/usr/libexec/podman/catatonit")
+
+class Prepared:
+    """All that is decided before the first write. `around.netns` tells the kind of network: "" its own, None the host's, a path
+    another container's; `joins` that container's record."""
+
+    __slots__ = ("around", "id", "joins", "request", "view")
+
+    def __init__(self, host: Host, request: RunRequest, id: str) -> None:
+        self.id = id
+        self.request = request
+        directory = host.data_directory(id)
+        self.view = rootfs.directory_view(request.rootfs, directory) if request.rootfs else rootfs.host_view(host.root, directory)
+        self.around = config.Surroundings(self.view.lower, self.view.mounts)
+        self.joins: containers.Record | None = None
+        self._find_network(host)
+        self._find_user()
+        self._find_program()
+        request.workdir = self.around.workdir  # what an exec starts from, too
+        self._check_volumes()
+        self._privileges()
+        self.around.init = _find_init() if request.init else ""
+        self.around.cgroups_path = "/" + host.cgroup(id, request.cgroup_parent)
+        self.around.limits_swap = not request.memory or host.face.limits_swap()
+        self.around.private_cgroupns = request.cgroupns != "host" if request.cgroupns else not request.privileged
+
+    def _find_network(self, host: Host) -> None:
+        request, around = self.request, self.around
+        around.hostname = request.hostname or self.id[:12]
+        around.sysctls = endpoint.container_sysctls(os.path.isdir("/proc/sys/net/ipv6"))
+        kind, _, name = request.network.partition(":")
+        if kind == "container":
+            self.joins = _running(host, name)
+            around.netns = f"/proc/{self.joins.pid}/ns/net"
+            around.sysctls = {}
+            around.hostname = request.hostname or self.joins.request.hostname or self.joins.short_id
+        elif request.network == "host":
+            around.netns = None
+            around.sysctls = {}
+            around.hostname = request.hostname or os.uname().nodename
+        if kind == "container" or request.network in ("host", "none"):
+            for value, option in (
+                (request.ip, "--ip"), (request.mac_address, "--mac-address"), (request.network_aliases, "--network-alias"), (request.publish, "-p"),
+            ):  # fmt: skip
+                if value:
+                    raise UsageError(f"{option} needs a network of its own, and --net {request.network} has none", "--net br0, or leave it out")
+
+    def _find_user(self) -> None:
+        root = os.open(self.view.lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            user = users.resolve(self.request.user, root)
+        finally:
+            os.close(root)
+        self.around.uid, self.around.gid, self.around.groups, self.around.home = user.uid, user.gid, user.groups, user.home
+
+    def _find_program(self) -> None:
+        """A COMMAND that names a file of the host runs that file: it is bound in at its own path, and the working directory kept."""
+        request = self.request
+        name = request.command[0]
+        self.around.workdir = request.workdir or "/"
+        explicit = name.startswith(("./", "../"))
+        if not ("/" in name if self.view.host else explicit):
+            return
+        path = os.path.normpath(os.path.join(os.getcwd(), name))
+        if not self.view.host and (self._in_rootfs(path) or not os.path.exists(path)):
+            return
+        check_program(path, name)
+        if not self.view.shows(path):
+            self.around.program = (path, path)
+        if request.workdir is None:
+            self.around.workdir = os.getcwd()
+        else:
+            request.command[0] = path  # a relative one would be looked for below -w
+
+    def _in_rootfs(self, path: str) -> bool:
+        try:
+            os.close(self.view.open(path))
+        except OSError:
+            return False
+        return True
+
+    def _check_volumes(self) -> None:
+        for source, _, _ in self.request.volumes:
+            if not os.path.exists(source):
+                raise NotFoundError(
+                    f"the volume's source {source} does not exist", f"mkdir -p {source}; minidocker does not make it as root, as docker would"
+                )
+
+    def _privileges(self) -> None:
+        request, around = self.request, self.around
+        around.capabilities = granted_capabilities(request)
+        around.seccomp = seccomp_profile(request, around.capabilities)
+
+    def configuration(self, host: Host) -> dict[str, Any]:
+        """The OCI configuration, once `around` is complete."""
+        if self.request.privileged:
+            self.around.devices = host_devices()
+        document = config.configuration(self.request, self.around)
+        if not self.request.privileged and not kernel_devices.how(host.face):
+            _without_device_control(host, document)
+        return document
+
+    def filter(self, host: Host) -> tuple[bytes, int] | None:
+        """The compiled seccomp program and its flags."""
+        return seccomp.cached(self.around.seccomp, f"{host.root}/cache") if self.around.seccomp is not None else None
+
+
+def granted_capabilities(request: RunRequest) -> list[str]:
+    """The container's capabilities, of those that we hold ourselves."""
+    held = process.bounding()
+    available = [name for number, name in enumerate(capabilities.NAMES) if held >> number & 1]
+    return capabilities.granted(request.cap_add, request.cap_drop, request.privileged, available)
+
+
+def seccomp_profile(request: RunRequest, granted: list[str]) -> dict[str, Any] | None:
+    """The container's profile, None for unconfined. Raises UsageError that names the file and the place in it."""
+    if request.seccomp == "unconfined" or (request.privileged and request.seccomp is None):
+        return None
+    if not request.seccomp:
+        return default_seccomp.default_profile(frozenset(granted), os.uname().machine)
+    from minidocker.spec import seccomp_file
+
+    return seccomp_file.load(request.seccomp, granted)
+
+
+def _without_device_control(host: Host, document: dict[str, Any]) -> None:
+    """No v1 devices controller and no bpf(2): a container that could make device nodes could then use them."""
+    document["linux"]["resources"]["devices"] = []
+    for names in document["process"]["capabilities"].values():
+        names[:] = [name for name in names if name != "CAP_MKNOD"]
+    host.notice("device access cannot be limited here (no devices cgroup, no BPF), so the container cannot make device nodes either")
+
+
+def check_program(path: str, name: str) -> None:
+    """Raises TargetNotFound or TargetNotExecutable unless the host's `path` can be a program."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise TargetNotFound(f"`{name}` does not exist", "a bare name is looked up in the container's PATH") from error
+    if stat.S_ISDIR(mode):
+        raise TargetNotExecutable(f"`{name}` is a directory, not a program")
+    if not stat.S_ISREG(mode) or not mode & 0o111:
+        raise TargetNotExecutable(f"`{name}` is not executable", f"chmod +x {name}")
+    with open(path, "rb", buffering=0) as file:
+        start = file.read(4)
+    if start[:2] != b"#!" and start != b"\x7fELF":
+        raise TargetNotExecutable(f"`{name}` is neither a binary nor does it begin with `#!`", "a script's first line says what runs it: #!/bin/sh")
+
+
+def _find_init() -> str:
+    for path in _INITS:
+        if os.path.exists(path):
+            return path
+    raise UnsupportedError("--init needs tini or catatonit, and neither is installed", "apt-get install tini")
+
+
+def _running(host: Host, reference: str) -> containers.Record:
+    record = containers.find(host.state, reference)
+    if record.status != containers.RUNNING:
+        raise StateError(f"container `{record.name}` is not running, so its network cannot be joined", f"it is {record.status}")
+    return record
+
+
+def host_devices() -> list[dict[str, Any]]:
+    """Every device node of the host, for --privileged."""
+    found = []
+    for directory, names, files in os.walk("/dev"):
+        names[:] = [name for name in names if os.path.join(directory, name) not in ("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/hugepages")]
+        for name in files:
+            path = os.path.join(directory, name)
+            status = os.lstat(path)
+            kind = "c" if stat.S_ISCHR(status.st_mode) else "b" if stat.S_ISBLK(status.st_mode) else ""
+            if kind and path != "/dev/console":
+                found.append({
+                    "path": path, "type": kind, "major": os.major(status.st_rdev), "minor": os.minor(status.st_rdev),
+                    "fileMode": stat.S_IMODE(status.st_mode), "uid": status.st_uid, "gid": status.st_gid,
+                })  # fmt: skip
+    return found
+
+
+def random_name() -> str:
+    """A readable name: 40 x 40 of them, and a number behind it where it is taken."""
+    first, second = os.urandom(2)
+    return f"{_ADJECTIVES[first % len(_ADJECTIVES)]}_{_NOUNS[second % len(_NOUNS)]}"
+
+
+_ADJECTIVES = ["agile", "amber", "ancient", "brave", "bright", "brisk", "calm", "clever", "cosmic", "crisp", "curious", "daring", "eager", "early", "fancy", "fierce", "gentle", "golden", "happy", "honest", "jolly", "keen", "kind", "lively", "lucky", "lunar", "merry", "mighty", "modest", "noble", "patient", "polite", "proud", "quick", "quiet", "rapid", "silver", "steady", "sunny", "swift"]
+_NOUNS = ["acorn", "albatross", "badger", "beacon", "birch", "bridge", "brook", "canyon", "cedar", "comet", "condor", "coral", "crane", "delta", "dolphin", "falcon", "fjord", "gecko", "glacier", "harbor", "heron", "ibex", "island", "lagoon", "lantern", "lynx", "maple", "meadow", "otter", "pebble", "pine", "planet", "raven", "reef", "river", "sparrow", "summit", "tern", "tundra", "willow"]
+

@@ -1,0 +1,45 @@
+"""run: a monitor is forked, and this process is its first client."""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from minidocker.engine import launch
+from minidocker.engine.client import Client
+from minidocker.engine.host import Host
+from minidocker.errors import UsageError
+from minidocker.spec.request import RunRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def run(host: Host, request: RunRequest, explain: Callable[[str], None]) -> int:
+    """Run in the foreground; returns docker's exit code. Raises what kept the container from starting."""
+    if request.tty and request.interactive and not os.isatty(0):
+        raise UsageError("-t with -i needs a terminal as the standard input", "leave out -t")
+    client = _fork_monitor(host, request, explain)
+    client.until_started()
+    return client.run()
+
+
+def detach(host: Host, request: RunRequest, explain: Callable[[str], None]) -> str:
+    """Run in the background; returns the container's id once its program runs."""
+    request.detach = True
+    return _fork_monitor(host, request, explain).until_started()
+
+
+def script(host: Host, request: RunRequest) -> str:
+    """The bash script that would do it; nothing is done."""
+    return launch.planned(host, request).script()
+
+
+def _fork_monitor(host: Host, request: RunRequest, explain: Callable[[str], None]) -> Client:
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        ours.close()
+        launch.become_monitor(host, request, theirs)
+    theirs.close()
+    return Client(ours, interactive=request.interactive, tty=request.tty, detach_keys=request.detach_keys, explain=explain, notice=host.notice)

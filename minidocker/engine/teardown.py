@@ -1,0 +1,102 @@
+"""Ending a container, by its record alone: idempotent, tolerant of what is gone already, never stopping at the first error.
+
+    release    what it holds of the kernel and of /run: its name under /run/netns first (a reused pid would make it a stranger's), then processes
+               and cgroup, published ports, its line in the hosts file
+    finish     release, then the record: exited, or with --rm gone with its files; last its run directory with the monitor's lock
+    sweep      what every command does first: finish whatever has no living monitor
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from minidocker.engine import monitor, wiring
+from minidocker.engine.host import Host, lock_holder
+from minidocker.errors import KernelError, MinidockerError
+from minidocker.network import names
+from minidocker.storage import containers, rootfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def release(host: Host, record: containers.Record) -> list[str]:
+    """Give back what the container holds; returns what went wrong, one line each."""
+    troubles: list[str] = []
+    cgroup = host.cgroup(record.id, record.request.cgroup_parent)
+    for step in (
+        lambda: names.withdraw_netns(record.name, record.netns),
+        lambda: host.face.kill(cgroup),
+        lambda: host.face.remove(cgroup, host.own_cgroup),
+        lambda: wiring.disconnect(host, record),
+    ):
+        _attempt(step, troubles)
+    return troubles
+
+
+def _attempt(step: Callable[[], object], troubles: list[str]) -> None:
+    try:
+        step()
+    except OSError as error:
+        troubles.append(str(KernelError.of("clean up", error)))
+    except MinidockerError as error:
+        troubles.append(str(error))
+
+
+def finish(host: Host, record: containers.Record, exit_code: int | None, finished: float, error: str = "") -> list[str]:
+    """End the container for good; `exit_code` None when nobody saw its end. Returns what went wrong."""
+    state = host.state
+    vanish = record.request.remove or record.status in (containers.CREATING, containers.REMOVING)
+    if vanish:
+        containers.update(state, record.id, status=containers.REMOVING)
+    oom_killed = _oom_killed(host, record)
+    troubles = release(host, record)
+    if vanish:
+        _attempt(lambda: rootfs.remove_tree(host.data_directory(record.id)), troubles)
+        if not troubles:
+            containers.delete(state, record.id)
+    else:
+        with state.transaction():
+            containers.release(state, record.id)
+            containers.update(
+                state, record.id, status=containers.EXITED, exit_code=exit_code, finished=finished, oom_killed=int(oom_killed), pid=0, netns=0,
+                error="; ".join([error, *troubles] if error else troubles),
+            )  # fmt: skip
+    # last: as long as the lock file is there nobody else takes this container for abandoned
+    _attempt(lambda: rootfs.remove_tree(host.run_directory(record.id)), troubles)
+    return troubles
+
+
+def _oom_killed(host: Host, record: containers.Record) -> bool:
+    try:
+        return host.face.oom_kills(host.cgroup(record.id, record.request.cgroup_parent)) > 0
+    except (OSError, MinidockerError):
+        return False  # a cgroup that is gone tells nothing; what it told before is in the record
+
+
+def sweep(host: Host, but: str = "") -> None:
+    """Finish every container whose monitor is gone, and remove run directories that no record speaks of. `but` is our own id."""
+    unfinished = containers.unfinished(host.state)
+    for record in unfinished:
+        directory = host.run_directory(record.id)
+        if record.id == but or lock_holder(f"{directory}/lock"):
+            continue
+        exit_code, finished = _noted_end(directory)
+        for trouble in finish(host, record, exit_code, finished, "" if exit_code is not None else "its monitor was killed"):
+            host.notice(f"cleaning up after `{record.name}`: {trouble}")
+    known = {record.id for record in unfinished}
+    for id in os.listdir(f"{host.run}/containers"):
+        if id not in known and id != but and not lock_holder(f"{host.run_directory(id)}/lock") and not containers.is_unfinished(host.state, id):
+            rootfs.remove_tree(host.run_directory(id))
+
+
+def _noted_end(directory: str) -> tuple[int | None, float]:
+    """What the monitor noted of the end, when it was killed while it tidied up: (exit code, time)."""
+    try:
+        with open(f"{directory}/exit", "rb", buffering=0) as file:
+            status, finished = file.read().split()
+        return monitor.exit_code_of(int(status)), float(finished)
+    except (FileNotFoundError, ValueError):
+        return None, time.time()

@@ -1,0 +1,231 @@
+"""How one container is joined to the world: its lease and ports, its network plan, its hosts, hostname and resolv.conf.
+
+The engine's side of network/: records and state here, plans there.
+"""
+
+from __future__ import annotations
+
+import os
+
+from minidocker.engine import networks as engine_networks
+from minidocker.engine.host import Host
+from minidocker.engine.prepare import Prepared
+from minidocker.errors import ConflictError
+from minidocker.network import bridge, endpoint, ipam, names, publish
+from minidocker.plan import At, Plan, Step, quote
+from minidocker.spec.records import Endpoint, Network, Port
+from minidocker.spec.request import NetworkRequest
+from minidocker.storage import containers, networks
+
+_EPHEMERAL = range(32768, 61000)
+
+
+class Link:
+    """A container's place in a network: both None for --net none, host and container:NAME. `made`: this run made the network."""
+
+    __slots__ = ("endpoint", "made", "network", "ready")
+
+    def __init__(self, network: Network | None, endpoint: Endpoint | None, made: bool) -> None:
+        self.network = network
+        self.endpoint = endpoint
+        self.made = made
+        self.ready: bridge.Ready | None = None
+
+
+def register(host: Host, prepared: Prepared, name: str) -> Link:
+    """Inside the transaction that records the container: take an address and the host ports. Raises what is taken."""
+    request, state = prepared.request, host.state
+    if prepared.around.netns != "" or request.network == "none":
+        return Link(None, None, False)
+    network = networks.get(state, request.network)
+    made = network is None and request.network == engine_networks.DEFAULT
+    if network is None:
+        network = engine_networks.designed(host, NetworkRequest(request.network)) if made else networks.find(state, request.network)
+    taken = containers.taken_ips(state, network.name)
+    if request.ip:
+        ip = ipam.check_address(network.subnet, network.gateway, request.ip, taken)
+    else:
+        ip = ipam.allocate(network.subnet, taken, networks.last_ip(state, network.name), network.gateway)
+    ports = _host_ports(host, request.publish)
+    publish.check_unheld(ports)
+    if made:
+        networks.insert(state, network)
+    aliases = list(request.network_aliases)
+    if request.hostname and request.hostname != name:
+        aliases.append(request.hostname)
+    place = Endpoint(network.name, prepared.id, name, ip, request.mac_address or ipam.mac_of(ip), 1, aliases, ports)
+    containers.add_endpoint(state, place)
+    containers.add_ports(state, prepared.id, ports)
+    return Link(network, place, made)
+
+
+def _host_ports(host: Host, wanted: list[Port]) -> list[Port]:
+    """The ports to publish, with a free host port for each that left it to us."""
+    if not wanted:
+        return []
+    used = {(port.protocol, port.host_port) for group in containers.ports(host.state).values() for port in group}
+    used |= {(port.protocol, port.host_port) for port in wanted}
+    chosen = []
+    for port in wanted:
+        number = port.host_port or _free_port(port, used)
+        used.add((port.protocol, number))
+        chosen.append(Port(number, port.container_port, port.host_ip, port.protocol))
+    return chosen
+
+
+def _free_port(port: Port, used: set[tuple[str, int]]) -> int:
+    for number in _EPHEMERAL:
+        if (port.protocol, number) not in used:
+            try:
+                publish.check_unheld([Port(number, port.container_port, port.host_ip, port.protocol)])
+                return number
+            except ConflictError:
+                continue
+    raise ConflictError(f"no host port is free between {_EPHEMERAL.start} and {_EPHEMERAL.stop - 1}", "name one: -p HOSTPORT:PORT")
+
+
+def bring_up(host: Host, link: Link) -> Plan:
+    """Make the network's bridge where it is missing; returns what was done for it."""
+    if link.network is None:
+        return Plan()
+    link.ready, plan = engine_networks.bring_up(host, link.network)
+    return plan
+
+
+def planned_up(host: Host, link: Link) -> Plan:
+    return engine_networks.planned_up(host, link.network) if link.network else Plan()
+
+
+def plan(host: Host, prepared: Prepared, link: Link) -> Plan:
+    """The steps for the container's new network namespace."""
+    if link.network is not None and link.endpoint is not None:
+        return endpoint.attach(link.network, host.tag, link.endpoint, link.ready)
+    return endpoint.loopback() if prepared.around.netns == "" else Plan()
+
+
+def disconnect(host: Host, record: containers.Record) -> None:
+    """Take back what of the container's network does not go with its namespace. Idempotent."""
+    for place in containers.endpoints(host.state, record).get(record.id, []):
+        names.remove(engine_networks.names_directory(host, place.network), record.id)
+        network = networks.get(host.state, place.network)
+        if network is not None:
+            endpoint.detach(network, host.tag, place).run(At())
+
+
+def unmake(host: Host, link: Link) -> list[str]:
+    """Remove the network that a failed run had made on first use, unless somebody else is in it by now."""
+    from minidocker.errors import MinidockerError
+
+    if link.network is None:
+        return []
+    try:
+        engine_networks.remove(host, link.network.name)
+    except ConflictError:
+        return []
+    except MinidockerError as error:
+        return [str(error)]
+    return []
+
+
+# --- hosts, hostname, resolv.conf ---------------------------------------------------------------------------------------------------------
+
+
+def name_files(host: Host, prepared: Prepared, link: Link) -> dict[str, str]:
+    """Say in `prepared` which files are bound over the container's three; returns host path -> text of those that are its own.
+
+    In a network all share one hosts file, so that a new name costs the same however many there are; it is read-only, or one
+    container could rename the others.
+    """
+    request, directory = prepared.request, host.data_directory(prepared.id)
+    own = {f"{directory}/hostname": prepared.around.hostname + "\n"}
+    if prepared.joins is not None:
+        joined = host.data_directory(prepared.joins.id)
+        paths = [(path, destination) for path, destination in ((f"{joined}/hosts", "/etc/hosts"), (f"{joined}/resolv.conf", "/etc/resolv.conf"))
+                 if os.path.exists(path)]  # fmt: skip
+        if prepared.joins.request.network not in ("none", "host") and not os.path.exists(f"{joined}/hosts"):
+            paths.append((hosts_path(host, prepared.joins), "/etc/hosts"))
+        prepared.around.files = [(f"{directory}/hostname", "/etc/hostname", False), *((a, b, True) for a, b in paths)]
+        return own
+    own[f"{directory}/resolv.conf"] = _resolv_conf(host, prepared)
+    if link.network is not None:
+        private = f".{prepared.id}" if request.add_hosts else ""
+        hosts, shared = f"{engine_networks.names_directory(host, link.network.name)}/{names.HOSTS}{private}", True
+    else:
+        hosts, shared = f"{directory}/hosts", False
+        on_host = request.network == "host"
+        text = _read("/etc/hosts") if on_host else names.hosts_header()
+        own[hosts] = text + "".join(f"{ip}\t{name}\n" for name, ip in request.add_hosts)
+    prepared.around.files = [
+        (hosts, "/etc/hosts", shared), (f"{directory}/hostname", "/etc/hostname", False), (f"{directory}/resolv.conf", "/etc/resolv.conf", False),
+    ]  # fmt: skip
+    return own
+
+
+def hosts_path(host: Host, record: containers.Record) -> str:
+    private = f".{record.id}" if record.request.add_hosts else ""
+    return f"{engine_networks.names_directory(host, record.request.network)}/{names.HOSTS}{private}"
+
+
+def write_files(host: Host, prepared: Prepared, link: Link) -> None:
+    """Write the container's own files, and its name into its network's."""
+    for path, text in name_files(host, prepared, link).items():
+        with open(path, "wb", buffering=0) as file:
+            file.write(text.encode())
+            os.fchmod(file.fileno(), 0o644)
+    if link.network is not None and link.endpoint is not None:
+        directory = engine_networks.names_directory(host, link.network.name)
+        names.create(directory)
+        if prepared.request.add_hosts:
+            names.create_private(directory, prepared.id, prepared.request.add_hosts)
+        place = link.endpoint
+        names.add(directory, names.hosts_line(place.ip, place.container_name, place.aliases, place.container_id))
+
+
+def _resolv_conf(host: Host, prepared: Prepared) -> str:
+    request = prepared.request
+    text = _read("/etc/resolv.conf")
+    if request.network == "host" and not (request.dns or request.dns_search or request.dns_options):
+        return text
+    made, dropped = names.resolv_conf(text, _read("/run/systemd/resolve/resolv.conf"), request.dns, request.dns_search, request.dns_options)
+    if dropped and "nameserver" not in made and request.network != "none":
+        host.notice(f"the host's nameserver {', '.join(dropped)} cannot be reached from a container, which so has none; --dns gives it one")
+    return made
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+class _MakeFiles(Step):
+    """For --dry-run: the container's directory and files, as commands."""
+
+    title = "filesystem"
+    why = "the container's own layer, and its three files"
+
+    def __init__(self, directory: str, files: dict[str, str]) -> None:
+        self.directory = directory
+        self.files = files
+
+    def shell(self) -> str:
+        lines = [f"mkdir -p {quote(self.directory)}/upper {quote(self.directory)}/work"]
+        return "\n".join(lines + [f"printf %s {quote(text)} > {quote(path)}" for path, text in self.files.items()])
+
+    def apply(self, at: At) -> None:
+        os.makedirs(f"{self.directory}/upper")
+        os.makedirs(f"{self.directory}/work")
+        for path, text in self.files.items():
+            with open(path, "w") as file:
+                file.write(text)
+
+
+def planned_files(host: Host, prepared: Prepared, link: Link) -> Plan:
+    files = name_files(host, prepared, link)
+    if link.network is not None and link.endpoint is not None:
+        place = link.endpoint
+        line = names.hosts_line(place.ip, place.container_name, place.aliases, place.container_id)
+        files[prepared.around.files[0][0]] = names.hosts_header(prepared.request.add_hosts) + line
+    return Plan([_MakeFiles(host.data_directory(prepared.id), files)])

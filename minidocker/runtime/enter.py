@@ -1,0 +1,102 @@
+"""exec: one more process in a running container (runtime-spec has no such operation; every runtime does).
+
+    parent (the command)                        child
+      │ setns(pid), clone3  ───────────────────►  │ in the container's cgroup: by clone3 on v2, by its own hand on v1
+      │                                           │ setns(mount, uts, ipc, network, cgroup) by init's pidfd, all at once
+      │            ◄── [TERMINAL + fd], READY ──  │ its program was found
+      │ ───────── START ───────────────────────►  │ privileges, seccomp, execve
+
+The child is non-dumpable from its first instruction: no process in there may ptrace it or read what it holds (CVE-2016-9962).
+"""
+
+from __future__ import annotations
+
+import os
+
+from minidocker.errors import MinidockerError
+from minidocker.kernel import namespaces as k
+from minidocker.kernel.cgroups import Face
+from minidocker.plan import CHILD, NAMESPACES, At, Plan, Step
+from minidocker.runtime import filesystem, init, namespaces, resources, sync
+from minidocker.runtime.container import State, program_steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_FLAGS = {"mnt": k.NEWNS, "uts": k.NEWUTS, "ipc": k.NEWIPC, "net": k.NEWNET, "cgroup": k.NEWCGROUP, "user": k.NEWUSER, "time": k.NEWTIME}
+
+
+class Join(Step):
+    """setns(2) by pidfd into every namespace of init's that is not ours already."""
+
+    actor = CHILD
+    title = NAMESPACES
+    why = "see what the container sees"
+
+    def __init__(self, pid: int, pidfd: int, keyring: bytes) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.keyring = keyring
+        self.names = [name for name in _FLAGS if k.inode_of(pid, name) != k.inode_of(os.getpid(), name)]
+
+    def shell(self) -> str:
+        return f"nsenter --target {self.pid} --pid " + " ".join("--mount" if name == "mnt" else f"--{name}" for name in self.names)
+
+    def describe(self) -> str:
+        return "enter the container's namespaces"
+
+    def apply(self, at: At) -> None:
+        flags = 0
+        for name in self.names:
+            flags |= _FLAGS[name]
+        k.setns(self.pidfd, flags)
+        namespaces.join_keyring(self.keyring)
+        at.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+class Entry:
+    """One exec. `process` the OCI process section, `stdio` what becomes 0, 1 and 2; `pidfd` and `terminal` are there after `create`."""
+
+    def __init__(
+        self, id: str, state: State, process: dict[str, Any], face: Face, filter: tuple[bytes, int] | None, stdio: tuple[int, int, int]
+    ) -> None:
+        self.container = state.open()
+        self.stdio = stdio
+        self.at = At()
+        self.ours, self.theirs = sync.pair()
+        used = [hierarchy for hierarchy in face.hierarchies if os.path.isdir(hierarchy.path(state.cgroup))]
+        self.cgroup = face.descriptor(state.cgroup) if any(hierarchy.version == 2 for hierarchy in used) else -1
+        terminal = [filesystem.Terminal(self._send_terminal, None, console=False)] if process.get("terminal") else []
+        self.plan = Plan(
+            [
+                resources.Join(state.cgroup, used, CHILD, born=True),
+                Join(state.pid, self.container, f"_ses.{id}".encode()),
+                *terminal,
+                init.WorkingDirectory(process["cwd"]),
+                *program_steps(process, self.theirs, filter),
+            ]
+        )
+        self.pidfd = self.pid = self.terminal = -1
+
+    def _send_terminal(self, master: int) -> None:
+        self.theirs.send(sync.TERMINAL, master)
+
+    def run(self) -> None:
+        """Start the program; returns when execve has happened. Raises what kept it from happening."""
+        k.setns(self.container, k.NEWPID)  # of this process only its future children change
+        self.pid, self.pidfd = k.clone(0, self.cgroup)
+        if self.pid == 0:
+            self.ours.close()
+            init.become_child(self.plan, self.at, self.theirs, self.stdio)
+        self.theirs.close()
+        message, descriptor = self.ours.receive()
+        if message == sync.TERMINAL:
+            self.terminal = descriptor
+            message, _ = self.ours.receive()
+        if message != sync.READY:
+            raise MinidockerError("the process ended before it was set up", "has the container ended meanwhile?")
+        self.ours.send(sync.START)
+        message, _ = self.ours.receive()
+        self.ours.close()
+        os.close(self.container)
