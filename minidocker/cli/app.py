@@ -147,7 +147,8 @@ class _Group(click.Group):
 
 def _write_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
     """The options one below the other, those without a letter indented as far as the others' long names."""
-    records = [record for param in command.get_params(ctx) if (record := param.get_help_record(ctx))]
+    shown = [param for param in command.get_params(ctx) if isinstance(param, click.Option)]
+    records = [record for option in shown if (record := option.get_help_record(ctx))]
     with formatter.section("Options"):
         formatter.write_dl([(" " * 4 * left.startswith("--") + left, right.rstrip(".")) for left, right in records])
 

@@ -310,7 +310,7 @@ NETWORK_CREATE = Command(
     "networks",
     "create",
     (
-        Option("--bridge NAME", "Name of the bridge's interface, at most 15 characters"),
+        Option("--bridge NAME", "The bridge's interface (at most 15 characters)"),
         Option("-d, --driver DRIVER", "Kind of network: bridge", complete=("bridge",)),
         Option("--gateway ADDRESS", "The bridge's address (default: the subnet's first)"),
         Option("--internal", "No way out of it"),

@@ -1,0 +1,409 @@
+"""Each command: what it asks of the engine (a pretend one), what it prints, how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import minidocker.engine
+from minidocker import cli
+from minidocker.errors import ConflictError, KernelError, MinidockerError, NotFoundError, StateError, TargetNotFound
+
+ID = "0123456789abcdef" * 4
+RECORD: dict[str, object] = {
+    "ID": ID, "Names": "web", "Command": './server "a b" and much more', "CreatedAt": 0.0, "Status": "Up 3 seconds", "State": "running",
+    "Networks": "br0", "IP": "172.17.0.2", "Ports": ["0.0.0.0:80->80/tcp"], "Labels": {"a": "b", "flag": ""},
+}  # fmt: skip
+NETWORK = {
+    "ID": "0123456789abcdef", "Name": "br0", "Driver": "bridge", "Subnet": "172.17.0.0/24", "Gateway": "172.17.0.1", "Bridge": "br0",
+    "Containers": 2,
+}  # fmt: skip
+
+
+class Host:
+    def __init__(self, root: str, notice: Callable[[str], None]) -> None:
+        self.root = root
+        self.notice = notice
+
+
+class Engine:
+    """The engine's modules, each function noting its arguments; `fail` is raised by all of them when set."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.host: Host | None = None
+        self.fail: dict[str, BaseException] = {}
+
+    def note(self, name: str, result: object = None) -> Callable[..., Any]:
+        def function(host: Host, *arguments: Any) -> Any:
+            self.host = host
+            self.calls.append((name, arguments))
+            named = [name, *(word for argument in arguments for word in (argument if isinstance(argument, list) else [argument]))]
+            for word in named:
+                if isinstance(word, str) and word in self.fail:
+                    raise self.fail[word]
+            return result(*arguments) if callable(result) else result
+
+        return function
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    made = Engine()
+    modules: dict[str, dict[str, object]] = {
+        "host": {"Host": Host},
+        "run": {"run": made.note("run", 42), "detach": made.note("detach", ID), "script": made.note("script", "unshare -n\n")},
+        "execute": {"execute": made.note("execute", 7)},
+        "listing": {
+            "ps": made.note("ps", [RECORD]),
+            "inspect": made.note("inspect", lambda names: [{"Name": names[0], "State": {"Pid": 7}}]),
+        },
+        "logs": {"copy": made.note("copy", lambda reference, write, *rest: (write(1, b"out\xff\n"), write(2, b"err\n")))},
+        "lifecycle": {name: made.note(name) for name in ("stop", "kill", "remove")},
+        "networks": {
+            "ls": made.note("ls", [NETWORK]),
+            "inspect": made.note("inspect", lambda names: [{"Name": names[0]}]),
+            "create": made.note("create", "abc"),
+            "remove": made.note("remove"),
+        },
+        "info": {"info": made.note("info", {"Containers": 3, "Cgroup": {"Version": 2, "Controllers": ["cpu", "memory"]}, "Swap": None})},
+    }
+    for name, functions in modules.items():
+        module = types.ModuleType(f"minidocker.engine.{name}")
+        vars(module).update(functions)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(minidocker.engine, name, module, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for variable in ("MINIDOCKER_ROOT", "_MINIDOCKER_COMPLETE"):
+        monkeypatch.delenv(variable, raising=False)
+    return made
+
+
+@pytest.fixture
+def minidocker_(engine: Engine, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """A command line's exit code, stdout and stderr."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = cli.main(list(words))
+        sys.stdout.flush()
+        return (code, *capfd.readouterr())
+
+    return call
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_run_returns_the_commands_exit_code(engine: Engine, minidocker_: Run) -> None:
+    assert minidocker_("--root", "/tmp/x", "run", "--rm", "--net", "lab", "true", "-x") == (42, "", "")
+    name, (request, explain) = engine.calls[0]
+    assert (name, request.command, request.network, request.remove) == ("run", ["true", "-x"], "lab", True)
+    assert engine.host is not None and engine.host.root == "/tmp/x"
+    explain("# network\n")
+    engine.host.notice("br0 uses 172.18.0.0/24\x1b[2J")
+
+
+def test_explanations_and_notices_go_to_stderr(engine: Engine, minidocker_: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    minidocker_("run", "true")
+    assert engine.host is not None
+    engine.calls[0][1][1]("# network\n")
+    engine.host.notice("br0 uses 172.18.0.0/24\x1b[2J")
+    assert capfd.readouterr() == ("", "# network\nminidocker: br0 uses 172.18.0.0/24\\x1b[2J\n")
+
+
+def test_run_detached_prints_the_id(engine: Engine, minidocker_: Run) -> None:
+    assert minidocker_("run", "-dit", "true") == (0, ID + "\n", "")
+
+
+def test_dry_run_prints_the_script(engine: Engine, minidocker_: Run) -> None:
+    assert minidocker_("run", "--dry-run", "-d", "true") == (0, "unshare -n\n", "")
+    assert [name for name, _ in engine.calls] == ["script"]
+
+
+def test_a_terminal_is_needed_for_it(engine: Engine, minidocker_: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "isatty", lambda descriptor: False)
+    message = "minidocker: -i with -t needs a terminal, and stdin is none\n  hint: leave out -t\n"
+    assert minidocker_("run", "-it", "sh") == (125, "", message)
+    assert minidocker_("exec", "-it", "web", "sh") == (125, "", message)
+    assert not engine.calls
+    assert minidocker_("run", "-t", "sh")[0] == 42
+
+
+@pytest.mark.parametrize(
+    ("error", "run_code", "exec_code"),
+    [(NotFoundError("no"), 125, 1), (ConflictError("no"), 125, 1), (TargetNotFound("no"), 127, 127), (KernelError("mount x", 1), 125, 125)],
+)
+def test_exit_codes_of_errors(engine: Engine, minidocker_: Run, error: MinidockerError, run_code: int, exec_code: int) -> None:
+    engine.fail = {"run": error, "execute": error}
+    assert minidocker_("run", "true") == (run_code, "", f"minidocker: {error}\n")
+    assert minidocker_("exec", "web", "true") == (exec_code, "", f"minidocker: {error}\n")
+
+
+def test_an_error_is_one_line_and_its_hint_another(engine: Engine, minidocker_: Run) -> None:
+    engine.fail = {"run": StateError("a\nb\x1b]", "try c")}
+    assert minidocker_("run", "true") == (125, "", "minidocker: a\\nb\\x1b]\n  hint: try c\n")
+
+
+def test_only_debug_shows_a_traceback(engine: Engine, minidocker_: Run) -> None:
+    engine.fail = {"run": ValueError("oops"), "execute": NotFoundError("no container `web`")}
+    assert minidocker_("run", "true") == (
+        125, "", "minidocker: internal error: ValueError: oops (run with --debug for the traceback)\n",
+    )  # fmt: skip
+    code, _, complaint = minidocker_("--root", "/tmp/x", "--debug", "run", "true")
+    assert code == 125 and "Traceback" in complaint and complaint.endswith("ValueError: oops\n")
+    code, _, complaint = minidocker_("--debug", "exec", "web", "true")
+    assert code == 1 and "Traceback" in complaint and complaint.endswith("minidocker: no container `web`\n")
+    assert "Traceback" not in minidocker_("run", "true", "--debug")[2]
+
+
+def test_interrupts_and_closed_pipes_are_quiet(engine: Engine, minidocker_: Run) -> None:
+    engine.fail = {"ps": KeyboardInterrupt(), "copy": BrokenPipeError()}
+    assert minidocker_("ps") == (130, "", "")
+    assert minidocker_("logs", "web") == (141, "", "")
+
+
+def test_root_is_needed_for_what_touches_the_host(engine: Engine, minidocker_: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for words in (["ps"], ["run", "true"], ["network", "ls"], ["info"], ["rm", "x"]):
+        name = " ".join(words[:2]) if words[0] == "network" else words[0]
+        assert minidocker_(*words) == (125, "", f"minidocker: `minidocker {name}` must be run as root\n  hint: use sudo\n")
+    for words in (["version"], ["--version"], ["--help"], ["run", "--help"], ["completion", "bash"], []):
+        assert minidocker_(*words)[0] == 0
+    assert not engine.calls
+
+
+def test_exec(engine: Engine, minidocker_: Run) -> None:
+    assert minidocker_("exec", "-w", "/srv", "-u", "5", "-e", "A=1", "web", "ls", "-l") == (7, "", "")
+    request = engine.calls[0][1][0]
+    assert (request.container, request.command, request.workdir, request.user, request.env) == ("web", ["ls", "-l"], "/srv", "5", ["A=1"])
+
+
+def test_ps_as_a_table(engine: Engine, minidocker_: Run) -> None:
+    code, out, _ = minidocker_("ps", "-a", "-f", "name=w", "--filter=label=a=b")
+    assert engine.calls == [("ps", (True, [("name", "w"), ("label", "a=b")]))]
+    headings, row = out.splitlines()
+    assert code == 0
+    assert headings.split("   ")[0] == "CONTAINER ID"
+    assert row.startswith('0123456789ab   "./server \\"a b\\" and …"   ')
+    assert row.endswith(" ago   Up 3 seconds   br0       172.17.0.2   0.0.0.0:80->80/tcp   web")
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["-q"], "0123456789ab\n"),
+        (["-q", "--no-trunc"], ID + "\n"),
+        (["--format", "{{.Names}} {{.IP}} {{.Labels}}"], "web 172.17.0.2 a=b,flag\n"),
+        (["--format", "{{.ID}}\\t{{json .State}}"], '0123456789ab\t"running"\n'),
+        (["--no-trunc", "--format={{.Command}}"], '"./server \\"a b\\" and much more"\n'),
+        (["--format", "table {{.Names}}\\t{{.State}}"], "NAMES   STATE\nweb     running\n"),
+    ],
+)
+def test_ps_otherwise(engine: Engine, minidocker_: Run, words: list[str], wanted: str) -> None:
+    assert minidocker_("ps", *words) == (0, wanted, "")
+
+
+def test_ps_as_json(engine: Engine, minidocker_: Run) -> None:
+    assert json.loads(minidocker_("ps", "--format", "json")[1]) == [{**RECORD, "CreatedAt": "1970-01-01T00:00:00Z"}]
+
+
+def test_a_bad_format_is_refused_before_anything_is_asked(engine: Engine, minidocker_: Run) -> None:
+    bad = (["ps", "--format", "{{range .}}"], ["inspect", "-f", "{{", "x"], ["network", "ls", "--format={{end}}"], ["info", "-f{{}}"])
+    for words in bad:
+        code, out, complaint = minidocker_(*words)
+        assert (code, out) == (125, "") and complaint.startswith("minidocker: --format")
+    assert minidocker_("ps", "-q", "--format", "x")[2].startswith("minidocker: --quiet and --format contradict each other\n")
+    assert not engine.calls
+    complaint = minidocker_("ps", "--format", "{{.Nme}}")[2]
+    assert complaint.startswith("minidocker: --format: `.Nme`: no field `Nme` in `.`\n  hint: there are: ")
+
+
+def test_logs_are_copied_byte_for_byte(engine: Engine, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert cli.main(["logs", "-ft", "--tail", "3", "--since", "0", "web"]) == 0
+    reference, _, *rest = engine.calls[0][1]
+    assert (reference, rest) == ("web", [True, 3, True, 0.0])
+    assert capfdbinary.readouterr() == (b"out\xff\n", b"err\n")
+
+
+def test_logs_without_options(engine: Engine, minidocker_: Run) -> None:
+    minidocker_("logs", "web")
+    assert engine.calls[0][1][2:] == (False, None, False, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "rest"),
+    [
+        (["stop"], "stop", (None,)),
+        (["stop", "-t", "0"], "stop", (0.0,)),
+        (["stop", "--timeout=-1"], "stop", (float("inf"),)),
+        (["kill"], "kill", (9,)),
+        (["kill", "-s", "hup"], "kill", (1,)),
+        (["rm"], "remove", (False,)),
+        (["rm", "-f"], "remove", (True,)),
+        (["network", "rm"], "remove", ()),
+    ],
+)
+def test_many_are_done_one_after_the_other(engine: Engine, minidocker_: Run, words: list[str], name: str, rest: tuple[object, ...]) -> None:
+    engine.fail = {"b": NotFoundError("no container `b`", "did you mean `c`?")}
+    complaint = "minidocker: no container `b`\n  hint: did you mean `c`?\n"
+    assert minidocker_(*words, "a", "b", "c") == (1, "a\nc\n", complaint)
+    assert engine.calls == [(name, (reference, *rest)) for reference in "abc"]
+
+
+def test_inspect(engine: Engine, minidocker_: Run) -> None:
+    engine.fail = {"b": NotFoundError("no container `b`")}
+    code, out, complaint = minidocker_("inspect", "a", "b", "c")
+    assert (code, complaint) == (1, "minidocker: no container `b`\n")
+    assert [document["Name"] for document in json.loads(out)] == ["a", "c"]
+    assert minidocker_("inspect", "-f", "{{.Name}} {{.State.Pid}}", "a", "c") == (0, "a 7\nc 7\n", "")
+    assert minidocker_("inspect", "b") == (1, "[]\n", "minidocker: no container `b`\n")
+    assert minidocker_("network", "inspect", "-f", "json", "n") == (0, '[{"Name":"n"}]\n', "")
+
+
+def test_network_create(engine: Engine, minidocker_: Run) -> None:
+    words = ["--subnet", "10.9.0.0/24", "--gateway=10.9.0.254", "--mtu", "1400", "--bridge", "br9", "--label", "a=b", "--internal"]
+    assert minidocker_("network", "create", *words, "-d", "bridge", "lab") == (0, "abc\n", "")
+    request = engine.calls[0][1][0]
+    assert vars(request) == {
+        "name": "lab", "driver": "bridge", "subnet": "10.9.0.0/24", "gateway": "10.9.0.254", "bridge": "br9", "mtu": 1400, "internal": True,
+        "labels": {"a": "b"},
+    }  # fmt: skip
+
+
+def test_network_ls(engine: Engine, minidocker_: Run) -> None:
+    headings, row = minidocker_("network", "ls")[1].splitlines()
+    assert headings.split() == ["NETWORK", "ID", "NAME", "DRIVER", "SUBNET", "GATEWAY", "BRIDGE", "CONTAINERS"]
+    assert row.split() == ["0123456789ab", "br0", "bridge", "172.17.0.0/24", "172.17.0.1", "br0", "2"]
+    assert minidocker_("network", "ls", "-q") == (0, "0123456789ab\n", "")
+    assert minidocker_("network", "ls", "--format", "{{.Name}} {{.Containers}}") == (0, "br0 2\n", "")
+    assert json.loads(minidocker_("network", "ls", "--format", "json")[1]) == [NETWORK]
+
+
+def test_info_and_version(engine: Engine, minidocker_: Run) -> None:
+    assert minidocker_("info") == (0, "Containers: 3\nCgroup:\n  Version: 2\n  Controllers: cpu, memory\nSwap: -\n", "")
+    assert minidocker_("info", "-f", "{{.Cgroup.Version}}") == (0, "2\n", "")
+    assert json.loads(minidocker_("version", "--format", "json")[1])["Version"] == "0.1.0"
+    assert minidocker_("--version") == (0, "minidocker 0.1.0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["rnu", "x"], "unknown command `minidocker rnu`", "did you mean `minidocker run`?"),
+        (["./server", "x"], "unknown command `minidocker ./server`", "did you mean `minidocker run ./server`?"),
+        (["qqq"], "unknown command `minidocker qqq`", "see `minidocker --help`"),
+        (["network", "craete"], "unknown command `minidocker network craete`", "did you mean `minidocker network create`?"),
+        (["run", "--detatch", "x"], "`minidocker run`: unknown option `--detatch`", "did you mean `--detach` or `--detach-keys`?"),
+        (["run", "-Z", "x"], "`minidocker run`: unknown option `-Z`", "see `minidocker run --help`"),
+        (["--rot", "x", "ps"], "`minidocker`: unknown option `--rot`", "did you mean `--root`?"),
+        (["run"], "`minidocker run` needs COMMAND [ARG...]", "usage: minidocker run [OPTIONS] COMMAND [ARG...]"),
+        (
+            ["exec", "web"],
+            "`minidocker exec` needs CONTAINER COMMAND [ARG...]",
+            "usage: minidocker exec [OPTIONS] CONTAINER COMMAND [ARG...]",
+        ),
+        (["run", "--name"], "`minidocker run`: option `--name` needs a value", "see `minidocker run --help`"),
+        (["run", "-em", "-m"], "`minidocker run`: option `-m` needs a value", "see `minidocker run --help`"),
+        (["run", "--help=x"], "`minidocker run`: option `--help` takes no value", "see `minidocker run --help`"),
+        (["ps", "web"], "`minidocker ps`: unexpected argument `web`", "usage: minidocker ps [OPTIONS]"),
+        (["logs", "a", "b"], "`minidocker logs`: unexpected argument `b`", "usage: minidocker logs [OPTIONS] CONTAINER"),
+        (["completion", "tcsh"], "shell `tcsh`: bash, zsh or fish is allowed", ""),
+        (["run", ""], "the COMMAND is empty", "the first word after the options is the program to run"),
+        (["run", "--rm=maybe", "x"], "--rm `maybe`: true or false is allowed", ""),
+        (["run", "-v", "/a:/b", "--tmpfs", "/b/", "x"], "two mounts on `/b`", "give each --volume and --tmpfs a place of its own"),
+        (["run", "--net=a", "--net=b", "x"], "--network given twice (`a`, `b`): a container has one network", ""),
+        (
+            ["run", "-m", "1g", "--memory-swap=9m", "x"],
+            "--memory-swap is below --memory",
+            "it is the limit of memory and swap together; -1 is no limit",
+        ),
+        (
+            ["run", "--memory-swap=9m", "x"],
+            "--memory-swap is the limit of memory and swap together: it needs --memory",
+            "add -m, as in -m 256m",
+        ),
+        (
+            ["run", "-m9m", "--memory-reservation=10m", "x"],
+            "--memory-reservation is above --memory",
+            "the reservation is the lower, soft limit",
+        ),
+        (["network", "create", "host"], "network `host`: the name has a meaning of its own in --network", "choose another name"),
+        (["--root", "", "ps"], "--root is empty", "give a directory, as in --root /var/lib/minidocker"),
+    ],
+)
+def test_bad_lines(engine: Engine, minidocker_: Run, words: list[str], message: str, hint: str) -> None:
+    assert minidocker_(*words) == (125, "", f"minidocker: {message}\n" + (f"  hint: {hint}\n" if hint else ""))
+    assert not engine.calls
+
+
+HELP = [
+    [], ["run"], ["exec"], ["ps"], ["logs"], ["stop"], ["kill"], ["rm"], ["inspect"], ["info"], ["version"], ["completion"], ["network"],
+    ["network", "ls"], ["network", "inspect"], ["network", "create"], ["network", "rm"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", HELP, ids=" ".join)
+def test_help_fits_eighty_columns(engine: Engine, minidocker_: Run, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    """And each option has one line."""
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, complaint = minidocker_(*words, "--help")
+    assert (code, complaint) == (0, "")
+    assert out.startswith("Usage: " + " ".join(["minidocker", *words]))
+    lines = out.splitlines()
+    described = out.partition("Options:\n")[2].partition("\n\n")[0].splitlines()
+    assert all(line.lstrip().startswith("-") for line in described)
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_help_is_given_wherever_it_is_asked_for(engine: Engine, minidocker_: Run) -> None:
+    assert minidocker_("run", "--rm", "--help", "x")[1].startswith("Usage: minidocker run")
+    assert minidocker_("logs", "web", "--help")[1].startswith("Usage: minidocker logs")
+    assert minidocker_("run", "x", "--help") == (42, "", "")
+    assert minidocker_() == minidocker_("--help") == minidocker_("-h")
+    assert minidocker_("network") == minidocker_("network", "--help")
+    assert "Examples:\n  # a program of the host" in minidocker_("run", "--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("minidocker ru", "plain,run"),
+        ("minidocker network ", "plain,create plain,inspect plain,ls plain,rm"),
+        ("minidocker run --priv", "plain,--privileged"),
+        ("minidocker run --rm -e A=1 --cgroupns ", "plain,private plain,host"),
+        ("minidocker run --rootfs ", "dir,"),
+        ("minidocker run --rm ./ser", "file,./ser"),
+        ("minidocker --root ", "dir,"),
+        ("minidocker completion ", "plain,bash plain,zsh plain,fish"),
+        ("minidocker kill -s US", "plain,USR1 plain,USR2"),
+    ],
+)
+def test_completion_in_bash(engine: Engine, minidocker_: Run, monkeypatch: pytest.MonkeyPatch, line: str, wanted: str) -> None:
+    monkeypatch.setenv("_MINIDOCKER_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+    code, out, complaint = minidocker_()
+    assert (code, [line.strip() for line in out.splitlines()], complaint) == (0, wanted.split(" "), "")
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_completion_in_zsh_and_fish(engine: Engine, minidocker_: Run, monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    monkeypatch.setenv("_MINIDOCKER_COMPLETE", f"{shell}_complete")
+    monkeypatch.setenv("COMP_WORDS", "minidocker ru")
+    monkeypatch.setenv("COMP_CWORD", "1" if shell == "zsh" else "ru")
+    code, out, _ = minidocker_()
+    assert code == 0
+    assert out.split()[:2] == ["plain", "run"] or out.startswith("plain,run") or out.startswith("plain\nrun")
+    assert "Run a command in a new container" in out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_ask_us(engine: Engine, minidocker_: Run, shell: str) -> None:
+    code, out, _ = minidocker_("completion", shell)
+    assert code == 0 and f"_MINIDOCKER_COMPLETE={shell}_complete" in out

@@ -1,0 +1,221 @@
+"""The hot parser and click read the same command lines to the same calls, and every option of the table has its effect."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minidocker.cli import app, hot, options, requests
+from minidocker.cli.call import Call
+from minidocker.errors import UsageError
+from minidocker.spec.request import ExecRequest, RunRequest
+
+GOOD = {
+    "add_host": "db:192.0.2.7", "cap_add": "net_admin", "cap_drop": "CAP_KILL", "cgroup_parent": "lab", "cgroupns": "host",
+    "cpu_shares": "512", "cpus": "0.5", "cpuset_cpus": "0-1,3", "detach_keys": "ctrl-a,b", "dns": "192.0.2.53", "dns_option": "ndots:2",
+    "dns_search": "example.org", "env": "A=1", "env_file": "/dev/null", "expose": "80/udp", "hostname": "h1", "ip": "172.17.0.9",
+    "label": "a=b", "mac_address": "02:42:AC:11:00:09", "memory": "512m", "memory_reservation": "7m", "memory_swap": "1g", "name": "web",
+    "network": "lab", "network_alias": "db", "pids_limit": "9", "publish": "8080:80", "rootfs": "busybox",
+    "security_opt": "no-new-privileges=false", "shm_size": "1m", "stop_signal": "INT", "tmpfs": "/run:size=1m", "ulimit": "nofile=9:10",
+    "user": "1000:0", "volume": "./src:/src:ro", "workdir": "/srv", "filter": "name=a", "format": "json", "since": "10s", "tail": "3",
+    "time": "2.5", "root": "/tmp/x",
+}  # fmt: skip
+
+anything = st.text(st.characters(exclude_characters="\0"), max_size=8)
+ODD = ["--", "-", "-it", "-itd", "-im512m", "--rm=true", "--rm=no", "-e=A=1", "-i=false", "--bogus", "-Z", "--=", "-=", "---"]
+wild_words = st.one_of(
+    anything,
+    st.sampled_from(ODD),
+    st.sampled_from([name for command in options.HOT.values() for option in command.options for name in option.names]),
+    st.sampled_from(sorted(GOOD.values())),
+)
+
+
+@st.composite
+def spelled(draw: st.DrawFn, option: options.Option) -> list[str]:
+    """One option in one of the ways that are well formed."""
+    name = draw(st.sampled_from(option.names))
+    if option.kind == options.FLAG:
+        return [name]
+    value = draw(st.one_of(st.just(GOOD[option.key]), anything))
+    if draw(st.booleans()):
+        return [name, value]
+    if name.startswith("--"):
+        return [f"{name}={value}"]
+    return [name + value] if value and value[0] != "=" else [name, value]
+
+
+@st.composite
+def well_formed(draw: st.DrawFn) -> list[str]:
+    command = draw(st.sampled_from(list(options.HOT.values())))
+    words = draw(st.sampled_from([[], ["--debug"], ["--root", "/tmp/x"], ["--root=/tmp/y", "--debug"]]))
+    words = [*words, command.name]
+    for option in draw(st.lists(st.sampled_from(command.options), max_size=6)):
+        words += draw(spelled(option))
+    positional = st.text(st.characters(exclude_characters="\0"), max_size=6).filter(lambda word: len(word) < 2 or word[0] != "-")
+    count = draw(st.integers(command.least, command.least + 2 if command.most < 0 else command.most))
+    arguments = [draw(positional) for _ in range(count)]
+    if draw(st.booleans()):
+        words.append("--")
+    words += arguments
+    if arguments and not command.interspersed:
+        words += draw(st.lists(wild_words, max_size=3))
+    return words
+
+
+def by_click(words: list[str]) -> Call | int | str:
+    """What click makes of the words; a refusal as its message, help as the exit code."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            return app.parse(list(words))
+        except UsageError as error:
+            return error.message
+
+
+def request_of(call: Call) -> object:
+    """The request as comparable data, or the message of its refusal."""
+    make = {"run": requests.run_request, "exec": requests.exec_request}.get(call.command.name)
+    try:
+        made: RunRequest | ExecRequest | None = make(call, {"HOME": "/root"}, "/here") if make else None
+    except UsageError as error:
+        return error.message
+    return None if made is None else vars(made)
+
+
+@given(well_formed())
+@settings(max_examples=400, deadline=None)
+def test_well_formed_lines_are_hot_and_mean_the_same_to_click(words: list[str]) -> None:
+    fast = hot.parse(list(words))
+    assert fast is not None
+    slow = by_click(words)
+    assert fast == slow
+    assert isinstance(slow, Call)
+    assert request_of(fast) == request_of(slow)
+
+
+@given(st.sampled_from(sorted(options.HOT)), st.lists(wild_words, max_size=6))
+@settings(max_examples=400, deadline=None)
+def test_what_the_hot_parser_takes_click_takes_the_same(name: str, words: list[str]) -> None:
+    fast = hot.parse([name, *words])
+    assert fast is None or fast == by_click([name, *words])
+
+
+@given(st.lists(wild_words, max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_any_words_at_all_are_a_call_a_refusal_or_help(words: list[str]) -> None:
+    fast, slow = hot.parse(list(words)), by_click(words)
+    assert fast is None or fast == slow
+    assert slow == 0 or isinstance(slow, Call) or (isinstance(slow, str) and slow)
+
+
+@pytest.mark.parametrize("option", options.RUN.options + options.EXEC.options, ids=lambda option: option.names[0])
+def test_every_option_changes_the_request(option: options.Option) -> None:
+    """No option is parsed and then forgotten."""
+    command, make, arguments = options.RUN, requests.run_request, ["true"]
+    if option in options.EXEC.options:
+        command, make, arguments = options.EXEC, requests.exec_request, ["web", "true"]  # type: ignore[assignment]
+    value: bool | str | list[str] = True if option.kind == options.FLAG else GOOD[option.key]
+    if option.key == "env_file":
+        value = [__file__]  # no such file format: that it is read shows in the refusal
+        with pytest.raises(UsageError, match="line 1"):
+            make(Call(command, {option.key: value}, arguments), {}, "/")
+        return
+    given_: dict[str, bool | str | list[str]] = {option.key: [value] if option.kind == options.LIST else value}  # type: ignore[list-item]
+    basis: dict[str, bool | str | list[str]] = {"memory": "512m"} if option.key == "memory_swap" else {}
+    plain, changed = (vars(make(Call(command, options_, arguments), {}, "/")) for options_ in (basis, basis | given_))
+    assert {key for key in plain if plain[key] != changed[key]}, option.key
+
+
+def run(*words: str) -> RunRequest:
+    call = hot.parse(["run", *words])
+    assert call is not None
+    return requests.run_request(call, {"HOME": "/root", "TERM": "xterm"}, "/here")
+
+
+def test_options_end_at_the_command() -> None:
+    request = run("--rm", "ls", "-l", "--rm", "--", "--name=x")
+    assert request.command == ["ls", "-l", "--rm", "--", "--name=x"]
+    assert request.remove and request.name is None
+
+
+def test_two_dashes_end_the_options() -> None:
+    assert run("--", "-odd", "--rm").command == ["-odd", "--rm"]
+
+
+def test_combined_letters_and_glued_values() -> None:
+    for words in (["-itm512m"], ["-it", "-m", "512m"], ["-i", "-t", "--memory=512m"], ["-it", "--memory", "512m"]):
+        request = run(*words, "true")
+        assert (request.interactive, request.tty, request.memory) == (True, True, 512 << 20)
+
+
+def test_a_value_may_look_like_an_option() -> None:
+    assert run("--hostname", "h", "--label", "--rm", "true").labels == {"--rm": ""}
+
+
+@pytest.mark.parametrize(
+    ("words", "given_"),
+    [
+        (["--rm=true"], {"rm": True}),
+        (["--rm=false"], {}),
+        (["--rm", "--rm=false"], {}),
+        (["--rm=false", "--rm"], {"rm": True}),
+        (["-i=true"], {"interactive": True}),
+        (["-ti=0"], {"tty": True}),
+        (["-it=F"], {"interactive": True}),
+        (["-e=A=1"], {"env": ["A=1"]}),
+        (["-ie=A=1"], {"interactive": True, "env": ["A=1"]}),
+        (["--net=a", "--network", "b"], {"network": ["a", "b"]}),
+        (["--name=x", "--name", "y"], {"name": "y"}),
+    ],
+)
+def test_dockers_spellings_by_click(words: list[str], given_: dict[str, object]) -> None:
+    call = by_click(["run", *words, "true", "--rm=false"])
+    assert isinstance(call, Call)
+    assert (call.given, call.arguments) == (given_, ["true", "--rm=false"])
+
+
+def test_options_may_follow_the_arguments_of_logs_but_not_of_exec() -> None:
+    logs = hot.parse(["logs", "web", "-f", "--tail=3"])
+    assert logs is not None and logs.given == {"follow": True, "tail": "3"} and logs.arguments == ["web"]
+    execute = hot.parse(["exec", "web", "-f"])
+    assert execute is not None and execute.given == {} and execute.arguments == ["web", "-f"]
+
+
+def test_env_files_come_first_and_names_are_resolved(tmp_path: object) -> None:
+    path = f"{tmp_path}/env"
+    with open(path, "w") as file:
+        file.write("\n# comment\n A=1\nTERM\nUNSET\nB=two words \n")
+    request = run("-e", "A=2", "--env-file", path, "-e", "HOME", "-e", "MISSING", "true")
+    assert request.env == ["A=1", "TERM=xterm", "B=two words ", "A=2", "HOME=/root"]
+
+
+def test_root_comes_from_the_option_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = hot.parse(["ps"])
+    assert call is not None
+    monkeypatch.delenv("MINIDOCKER_ROOT", raising=False)
+    assert call.root_directory() == "/var/lib/minidocker"
+    monkeypatch.setenv("MINIDOCKER_ROOT", "/srv/md/")
+    assert call.root_directory() == "/srv/md"
+    call.root = "/tmp/x"
+    assert call.root_directory() == "/tmp/x"
+    call.root = ""
+    with pytest.raises(UsageError, match="--root is empty"):
+        call.root_directory()
+
+
+@pytest.mark.parametrize("option", ["--ip=172.17.0.9", "--publish=80:80", "--network-alias=x", "--mac-address=02:42:ac:11:00:09"])
+@pytest.mark.parametrize("network", ["none", "host", "container:web"])
+def test_what_needs_an_interface_is_refused_without(option: str, network: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{option.partition('=')[0]} cannot be used with --network {network}$"):
+        run(option, "--net", network, "true")
+
+
+@pytest.mark.parametrize("option", ["--hostname=x", "--dns=192.0.2.1", "--dns-search=.", "--add-host=a:192.0.2.1", "--expose=1"])
+def test_what_another_container_owns_is_refused_in_its_namespace(option: str) -> None:
+    run(option, "--net=none", "true")
+    with pytest.raises(UsageError, match="cannot be used with --network container:web"):
+        run(option, "--net=container:web", "true")

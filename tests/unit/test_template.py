@@ -1,0 +1,91 @@
+"""The subset of Go's templates, and the clear refusal of the rest."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minidocker.errors import UsageError
+from minidocker.spec import template
+
+DATA: dict[str, object] = {
+    "Name": "web",
+    "State": {"Pid": 7, "Running": True, "Error": None, "Load": 0.5},
+    "Args": ["a", "b c"],
+    "Networks": {"br0": {"IPAddress": "172.17.0.2"}},
+    "Labels": {},
+}
+
+
+def render(text: str, data: object = DATA) -> str:
+    return template.render(template.compile(text), data)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", ""),
+        ("plain } }} text", "plain } }} text"),
+        ("{{.Name}}", "web"),
+        ("<{{ .Name }}> {{.State.Pid}}", "<web> 7"),
+        ("{{.State.Running}} {{.State.Error}} {{.State.Load}}", "true <no value> 0.5"),
+        ("{{.Networks.br0.IPAddress}}", "172.17.0.2"),
+        ("{{.Args}} {{.State}}", "[a b c] map[Error:<no value> Load:0.5 Pid:7 Running:true]"),
+        ("{{json .Args}}", '["a","b c"]'),
+        ("{{.State | json}}", '{"Pid":7,"Running":true,"Error":null,"Load":0.5}'),
+        ("{{.State|json}}", '{"Pid":7,"Running":true,"Error":null,"Load":0.5}'),
+    ],
+)
+def test_rendered(text: str, wanted: str) -> None:
+    assert render(text) == wanted
+
+
+def test_the_whole_document_as_json() -> None:
+    assert json.loads(render("{{json .}}")) == DATA
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{{.Name", "--format `{{.Name`: {{ without }}"),
+        ("{{}}", "--format: `{{}}` is not supported"),
+        ("{{range .Args}}{{.}}{{end}}", "--format: `{{range .Args}}` is not supported"),
+        ("{{if .Name}}", "--format: `{{if .Name}}` is not supported"),
+        ("{{Name}}", "--format: `{{Name}}` is not supported"),
+        ("{{..Name}}", "--format: `{{..Name}}` is not supported"),
+        ("{{$x}}", "--format: `{{$x}}` is not supported"),
+        ('{{index .Networks "br0"}}', '--format: `{{index .Networks "br0"}}` is not supported'),
+        ("{{.Nme}}", "--format: `.Nme`: no field `Nme` in `.`"),
+        ("{{.State.X}}", "--format: `.State.X`: no field `X` in `.State`"),
+        ("{{.Name.X}}", "--format: `.Name.X`: `.Name` has no fields"),
+    ],
+)
+def test_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        render(text)
+    assert caught.value.message == message
+
+
+def test_a_missing_field_lists_those_there_are() -> None:
+    with pytest.raises(UsageError) as caught:
+        render("{{.State.X}}")
+    assert caught.value.hint == "there are: Error, Load, Pid, Running"
+
+
+pieces = st.sampled_from(["{{", "}}", "{{.", ".Name", ".State", " json ", "|", " ", ".", "range", "x", '"', "$", "(", "{", "}", "\\", "\n"])
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.sampled_from(["Name", "State", "x"]), inner)),
+    max_leaves=6,
+)
+
+
+@given(st.one_of(st.text(), st.lists(pieces).map("".join)), values)
+def test_anything_is_text_or_a_usage_error(text: str, value: object) -> None:
+    try:
+        assert isinstance(render(text, value), str)
+    except UsageError as error:
+        assert error.message
