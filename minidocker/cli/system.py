@@ -71,8 +71,7 @@ def _lines(document: dict[str, object], indent: str) -> str:
     for key, value in document.items():
         if isinstance(value, dict):
             lines.append(f"{indent}{key}:\n" + _lines(value, indent + "  "))
-        elif isinstance(value, (list, tuple)):
-            lines.append(f"{indent}{key}: {', '.join(map(template.text_of, value))}\n")
         else:
-            lines.append(f"{indent}{key}: {template.text_of(value) if value is not None else '-'}\n")
+            shown = ", ".join(map(template.text_of, value)) if isinstance(value, (list, tuple)) else template.text_of(value)
+            lines.append(f"{indent}{key}: {shown if value not in (None, '', [], ()) else '-'}\n")
     return "".join(lines)
