@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     Broken = tuple[int, int, int, int, int, int, int, int, int]
 
-FOREVER = float("inf")
+FOREVER = -1.0
+LONGEST_WAIT = 2_000_000  # seconds; poll(2) counts milliseconds in an int
 _UNITS = (("ms", 1e-3), ("us", 1e-6), ("µs", 1e-6), ("ns", 1e-9), ("h", 3600.0), ("m", 60.0), ("s", 1.0))
 _DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
@@ -116,8 +117,8 @@ def _days(year: int, month: int, dom: int) -> int:
 def timeout(text: str) -> float:
     """--time of `stop` in seconds; -1 is for ever."""
     value = FOREVER if text == "-1" else decimal(text)
-    if value is None:
-        raise refused("--time", text, "seconds are allowed (-1 is for ever)")
+    if value is None or value > LONGEST_WAIT:
+        raise refused("--time", text, f"seconds up to {LONGEST_WAIT} are allowed (-1 is for ever)")
     return value
 
 

@@ -241,7 +241,7 @@ def test_logs_without_options(engine: Engine, minidocker_: Run) -> None:
     [
         (["stop"], "stop", (None,)),
         (["stop", "-t", "0"], "stop", (0.0,)),
-        (["stop", "--timeout=-1"], "stop", (float("inf"),)),
+        (["stop", "--timeout=-1"], "stop", (-1.0,)),
         (["kill"], "kill", (9,)),
         (["kill", "-s", "hup"], "kill", (1,)),
         (["rm"], "remove", (False,)),

@@ -108,7 +108,7 @@ GOOD: list[tuple[Callable[[str], object], str, object]] = [
     (since, "2024-05-01T12:00:00.5+02:00", 1714557600.5),
     (since, "2024-05-01t05:30:00-04:30", 1714557600.0),
     (parse_time.timeout, "2.5", 2.5),
-    (parse_time.timeout, "-1", float("inf")),
+    (parse_time.timeout, "-1", -1.0),
     (parse_time.tail, "all", None),
     (parse_time.tail, "0", 0),
     (environment, b"\xef\xbb\xbfA=1\r\nHOME\nB= x \nC=\n", ["A=1", "HOME=/root", "B= x ", "C="]),  # type: ignore[list-item]
@@ -253,7 +253,8 @@ BAD: list[tuple[Callable[[str], object], str, str]] = [
         "2024-02-30",
         "--since `2024-02-30`: a time (2024-05-01T10:00:00Z), seconds since 1970, or a duration (90s, 1h30m) is allowed",
     ),
-    (parse_time.timeout, "soon", "--time `soon`: seconds are allowed (-1 is for ever)"),
+    (parse_time.timeout, "soon", "--time `soon`: seconds up to 2000000 are allowed (-1 is for ever)"),
+    (parse_time.timeout, "2000001", "--time `2000001`: seconds up to 2000000 are allowed (-1 is for ever)"),
     (parse_time.tail, "-5", "--tail `-5`: a number of lines, or all, is allowed"),
     (environment, b"A=1\nthis is junk\n", "env file `e`, line 2: `this is junk` is not NAME=VALUE"),  # type: ignore[list-item]
     (environment, b"export A=1", "env file `e`, line 1: `export A=1` is not NAME=VALUE"),  # type: ignore[list-item]
