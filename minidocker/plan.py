@@ -121,8 +121,8 @@ class Plan:
     def script(self) -> str:
         """A bash script that does what the plan does, as it stands.
 
-        The parent's steps in their order; the child's as two texts that it hands over: what the child does before it has namespaces of its own
-        (OUTSIDE, which ends in `exec unshare ... "$INSIDE"`) and what it does in them.
+        The parent's steps in their order; the child's as two texts that it hands over: what the child does before it has namespaces
+        of its own (OUTSIDE, which ends in `exec unshare ... "$INSIDE"`) and what it does in them.
         """
         child = [step for step in self.steps if step.actor == CHILD]
         border = next((i for i, step in enumerate(child, 1) if "$INSIDE" in step.shell()), 0)

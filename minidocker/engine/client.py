@@ -42,7 +42,14 @@ class Client:
     """`socket` to the monitor; `interactive` passes stdin on; `tty` puts the user's terminal into raw mode meanwhile."""
 
     def __init__(
-        self, socket: _socket.socket, *, interactive: bool, tty: bool, detach_keys: bytes, explain: Callable[[str], None], notice: Callable[[str], None]
+        self,
+        socket: _socket.socket,
+        *,
+        interactive: bool,
+        tty: bool,
+        detach_keys: bytes,
+        explain: Callable[[str], None],
+        notice: Callable[[str], None],
     ) -> None:
         self.socket = socket
         self.reads_stdin = interactive
@@ -141,7 +148,8 @@ def raw_terminal() -> Callable[[], None] | None:
         return None
     before = termios.tcgetattr(0)
     raw = termios.tcgetattr(0)
-    raw[0] &= ~(termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON)
+    raw[0] &= ~(termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP)
+    raw[0] &= ~(termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON)
     raw[1] &= ~termios.OPOST
     raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)

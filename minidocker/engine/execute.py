@@ -39,10 +39,7 @@ def execute(host: Host, request: ExecRequest) -> int:
     process, profile = _process(record, state, request)
     filter = seccomp.cached(profile, f"{host.root}/cache") if profile is not None else None
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    if request.detach:
-        stdio = (null, null, null)
-    else:
-        stdio = (0 if request.interactive else null, 1, 2)
+    stdio = (null, null, null) if request.detach else (0 if request.interactive else null, 1, 2)
     entry = Entry(record.id, state, process, host.face, filter, stdio)
     entry.run()
     if request.detach:

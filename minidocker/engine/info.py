@@ -43,7 +43,7 @@ def info(host: Host) -> dict[str, object]:
 
 
 def _where(name: str) -> str:
-    for directory in os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").split(":") + ["/usr/sbin", "/sbin"]:
+    for directory in (*os.environ.get("PATH", "").split(":"), "/usr/sbin", "/usr/bin", "/sbin", "/bin"):
         if os.access(f"{directory}/{name}", os.X_OK):
             return f"{directory}/{name}"
     return ""

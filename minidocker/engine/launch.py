@@ -96,9 +96,8 @@ class Session:
         network = wiring.bring_up(host, link)
         self._pipes()
         launch = Launch(
-            self.id, prepared.configuration(host), host.face,
-            directory=self.run_directory, own=host.own_cgroup, on_namespaces=wiring.plan(host, prepared, link), filter=prepared.filter(host),
-            stdio=self.stdio, die_with_parent=True,
+            self.id, prepared.configuration(host), host.face, directory=self.run_directory, own=host.own_cgroup,
+            on_namespaces=wiring.plan(host, prepared, link), filter=prepared.filter(host), stdio=self.stdio, die_with_parent=True,
         )  # fmt: skip
         if self.request.explain:
             _tell(self.client, b"P" + (network + launch.plan).explain().encode())

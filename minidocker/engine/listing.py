@@ -117,8 +117,9 @@ def document(host: Host, record: Record) -> dict[str, object]:
             "OOMKilled": record.oom_killed, "Error": record.error, "StartedAt": _time(record.started), "FinishedAt": _time(record.finished),
         },
         "Config": {
-            "Hostname": request.hostname or record.short_id, "User": request.user or "", "Env": request.env, "Cmd": request.command, "Tty": request.tty,
-            "OpenStdin": request.interactive, "WorkingDir": request.workdir or "", "Labels": request.labels, "StopSignal": request.stop_signal,
+            "Hostname": request.hostname or record.short_id, "User": request.user or "", "Env": request.env, "Cmd": request.command,
+            "Tty": request.tty, "OpenStdin": request.interactive, "WorkingDir": request.workdir or "", "Labels": request.labels,
+            "StopSignal": request.stop_signal,
             "ExposedPorts": {f"{number}/{protocol}": {} for number, protocol in request.expose},
         },
         "HostConfig": _host_config(host, record),
@@ -139,8 +140,9 @@ def _host_config(host: Host, record: Record) -> dict[str, Any]:
     request = record.request
     return {
         "NetworkMode": request.network, "Memory": request.memory or 0, "MemorySwap": request.memory_swap or 0,
-        "MemoryReservation": request.memory_reservation or 0, "NanoCpus": round((request.cpus or 0) * 1e9), "CpuShares": request.cpu_shares or 0,
-        "CpusetCpus": request.cpuset_cpus or "", "PidsLimit": request.pids_limit or 0, "CapAdd": request.cap_add, "CapDrop": request.cap_drop,
+        "MemoryReservation": request.memory_reservation or 0, "NanoCpus": round((request.cpus or 0) * 1e9),
+        "CpuShares": request.cpu_shares or 0, "CpusetCpus": request.cpuset_cpus or "", "PidsLimit": request.pids_limit or 0,
+        "CapAdd": request.cap_add, "CapDrop": request.cap_drop,
         "Privileged": request.privileged, "ReadonlyRootfs": request.read_only, "ShmSize": request.shm_size, "AutoRemove": request.remove,
         "Dns": request.dns, "DnsSearch": request.dns_search, "DnsOptions": request.dns_options, "Init": request.init,
         "ExtraHosts": [f"{name}:{ip}" for name, ip in request.add_hosts], "Ulimits": [

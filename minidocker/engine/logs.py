@@ -116,7 +116,7 @@ def _last(records: Iterator[tuple[int, int, bytes]], since: float | None, tail: 
     excess = lines + (1 if kept and not kept[-1][2].endswith(b"\n") else 0) - tail
     for time_ns, stream, data in kept:
         while excess > 0 and data:
-            line, newline, data = data.partition(b"\n")
+            _, newline, data = data.partition(b"\n")
             excess -= 1 if newline else 0
         if data:
             yield time_ns, stream, data

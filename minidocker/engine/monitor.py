@@ -75,7 +75,9 @@ class Monitor:
     """`pid` and `pidfd` of init; `sources` {stream: descriptor to read its output from}; `stdin` the descriptor that its input is written
     to, or -1; `terminal` the master when it has a terminal (then also the one source and stdin), or -1."""
 
-    def __init__(self, pid: int, pidfd: int, sources: dict[int, int], stdin: int, terminal: int, log: Log, client: _socket.socket | None) -> None:
+    def __init__(
+        self, pid: int, pidfd: int, sources: dict[int, int], stdin: int, terminal: int, log: Log, client: _socket.socket | None
+    ) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.sources = {descriptor: stream for stream, descriptor in sources.items()}
@@ -243,8 +245,8 @@ def exit_code_of(status: int) -> int:
 def resident(arguments: list[str]) -> None:
     """The detached monitor after its exec: watch, note the end in the file `exit`, and exec the full interpreter to tidy up.
 
-    `arguments`: pid, pidfd, stdout or terminal, stderr or -1, whether the first is a terminal, log file, run directory, then the command that
-    tidies up, to which the wait status is added.
+    `arguments`: pid, pidfd, stdout or terminal, stderr or -1, whether the first is a terminal, log file, run directory, then the
+    command that tidies up, to which the wait status is added.
     """
     pid, pidfd, first, second, terminal = (int(word) for word in arguments[:5])
     log_path, run_directory, *finish = arguments[5:]

@@ -179,12 +179,15 @@ def inspect(host: Host, references: list[str]) -> list[dict[str, object]]:
     documents: list[dict[str, object]] = []
     for network in (networks.find(host.state, reference) for reference in references):
         members = {
-            id: {"Name": e.container_name, "IPv4Address": f"{e.ip}/{ipam.prefix_length(network.subnet)}", "MacAddress": e.mac, "HostLink": e.host_link}
+            id: {
+                "Name": e.container_name, "IPv4Address": f"{e.ip}/{ipam.prefix_length(network.subnet)}", "MacAddress": e.mac,
+                "HostLink": e.host_link,
+            }
             for id, group in groups.items() for e in group if e.network == network.name
         }  # fmt: skip
         documents.append({
-            "Name": network.name, "Id": network.id, "Created": rfc3339(int(network.created * 1e9)), "Scope": "local", "Driver": network.driver,
-            "EnableIPv6": False, "Internal": network.internal, "Bridge": network.bridge,
+            "Name": network.name, "Id": network.id, "Created": rfc3339(int(network.created * 1e9)), "Scope": "local",
+            "Driver": network.driver, "EnableIPv6": False, "Internal": network.internal, "Bridge": network.bridge,
             "IPAM": {"Driver": "default", "Config": [{"Subnet": network.subnet, "Gateway": network.gateway}]},
             "Containers": members, "Labels": network.labels, "Mtu": network.mtu,
         })  # fmt: skip

@@ -64,11 +64,13 @@ class Prepared:
             around.sysctls = {}
             around.hostname = request.hostname or os.uname().nodename
         if kind == "container" or request.network in ("host", "none"):
-            for value, option in (
-                (request.ip, "--ip"), (request.mac_address, "--mac-address"), (request.network_aliases, "--network-alias"), (request.publish, "-p"),
-            ):  # fmt: skip
+            asked = ((request.ip, "--ip"), (request.mac_address, "--mac-address"), (request.network_aliases, "--network-alias"),
+                     (request.publish, "-p"))  # fmt: skip
+            for value, option in asked:
                 if value:
-                    raise UsageError(f"{option} needs a network of its own, and --net {request.network} has none", "--net br0, or leave it out")
+                    raise UsageError(
+                        f"{option} needs a network of its own, and --net {request.network} has none", "--net br0, or leave it out"
+                    )
 
     def _find_user(self) -> None:
         root = os.open(self.view.lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -108,7 +110,7 @@ class Prepared:
         for source, _, _ in self.request.volumes:
             if not os.path.exists(source):
                 raise NotFoundError(
-                    f"the volume's source {source} does not exist", f"mkdir -p {source}; minidocker does not make it as root, as docker would"
+                    f"the volume's source {source} does not exist", f"mkdir -p {source} (docker would make it, as root; minidocker does not)"
                 )
 
     def _privileges(self) -> None:
@@ -169,7 +171,9 @@ def check_program(path: str, name: str) -> None:
     with open(path, "rb", buffering=0) as file:
         start = file.read(4)
     if start[:2] != b"#!" and start != b"\x7fELF":
-        raise TargetNotExecutable(f"`{name}` is neither a binary nor does it begin with `#!`", "a script's first line says what runs it: #!/bin/sh")
+        raise TargetNotExecutable(
+            f"`{name}` is neither a binary nor does it begin with `#!`", "a script's first line says what runs it: #!/bin/sh"
+        )
 
 
 def _find_init() -> str:
@@ -190,7 +194,7 @@ def host_devices() -> list[dict[str, Any]]:
     """Every device node of the host, for --privileged."""
     found = []
     for directory, names, files in os.walk("/dev"):
-        names[:] = [name for name in names if os.path.join(directory, name) not in ("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/hugepages")]
+        names[:] = [name for name in names if directory != "/dev" or name not in ("pts", "shm", "mqueue", "hugepages")]
         for name in files:
             path = os.path.join(directory, name)
             status = os.lstat(path)

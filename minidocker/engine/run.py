@@ -42,4 +42,6 @@ def _fork_monitor(host: Host, request: RunRequest, explain: Callable[[str], None
         ours.close()
         launch.become_monitor(host, request, theirs)
     theirs.close()
-    return Client(ours, interactive=request.interactive, tty=request.tty, detach_keys=request.detach_keys, explain=explain, notice=host.notice)
+    return Client(
+        ours, interactive=request.interactive, tty=request.tty, detach_keys=request.detach_keys, explain=explain, notice=host.notice
+    )

@@ -1,7 +1,7 @@
 """Ending a container, by its record alone: idempotent, tolerant of what is gone already, never stopping at the first error.
 
-    release    what it holds of the kernel and of /run: its name under /run/netns first (a reused pid would make it a stranger's), then processes
-               and cgroup, published ports, its line in the hosts file
+    release    what it holds of the kernel and of /run: its name under /run/netns first (a reused pid would make it a stranger's),
+               then processes and cgroup, published ports, its line in the hosts file
     finish     release, then the record: exited, or with --rm gone with its files; last its run directory with the monitor's lock
     sweep      what every command does first: finish whatever has no living monitor
 """
@@ -61,8 +61,8 @@ def finish(host: Host, record: containers.Record, exit_code: int | None, finishe
         with state.transaction():
             containers.release(state, record.id)
             containers.update(
-                state, record.id, status=containers.EXITED, exit_code=exit_code, finished=finished, oom_killed=int(oom_killed), pid=0, netns=0,
-                error="; ".join([error, *troubles] if error else troubles),
+                state, record.id, status=containers.EXITED, exit_code=exit_code, finished=finished, oom_killed=int(oom_killed),
+                pid=0, netns=0, error="; ".join([error, *troubles] if error else troubles),
             )  # fmt: skip
     # last: as long as the lock file is there nobody else takes this container for abandoned
     _attempt(lambda: rootfs.remove_tree(host.run_directory(record.id)), troubles)
@@ -88,7 +88,9 @@ def sweep(host: Host, but: str = "") -> None:
             host.notice(f"cleaning up after `{record.name}`: {trouble}")
     known = {record.id for record in unfinished}
     for id in os.listdir(f"{host.run}/containers"):
-        if id not in known and id != but and not lock_holder(f"{host.run_directory(id)}/lock") and not containers.is_unfinished(host.state, id):
+        if id in known or id == but or lock_holder(f"{host.run_directory(id)}/lock"):
+            continue
+        if not containers.is_unfinished(host.state, id):  # asked after the lock: a record is always younger than its lock
             rootfs.remove_tree(host.run_directory(id))
 
 

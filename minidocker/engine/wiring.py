@@ -140,8 +140,8 @@ def name_files(host: Host, prepared: Prepared, link: Link) -> dict[str, str]:
     own = {f"{directory}/hostname": prepared.around.hostname + "\n"}
     if prepared.joins is not None:
         joined = host.data_directory(prepared.joins.id)
-        paths = [(path, destination) for path, destination in ((f"{joined}/hosts", "/etc/hosts"), (f"{joined}/resolv.conf", "/etc/resolv.conf"))
-                 if os.path.exists(path)]  # fmt: skip
+        three = ((f"{joined}/hosts", "/etc/hosts"), (f"{joined}/resolv.conf", "/etc/resolv.conf"))
+        paths = [(path, destination) for path, destination in three if os.path.exists(path)]
         if prepared.joins.request.network not in ("none", "host") and not os.path.exists(f"{joined}/hosts"):
             paths.append((hosts_path(host, prepared.joins), "/etc/hosts"))
         prepared.around.files = [(f"{directory}/hostname", "/etc/hostname", False), *((a, b, True) for a, b in paths)]
@@ -156,7 +156,8 @@ def name_files(host: Host, prepared: Prepared, link: Link) -> dict[str, str]:
         text = _read("/etc/hosts") if on_host else names.hosts_header()
         own[hosts] = text + "".join(f"{ip}\t{name}\n" for name, ip in request.add_hosts)
     prepared.around.files = [
-        (hosts, "/etc/hosts", shared), (f"{directory}/hostname", "/etc/hostname", False), (f"{directory}/resolv.conf", "/etc/resolv.conf", False),
+        (hosts, "/etc/hosts", shared), (f"{directory}/hostname", "/etc/hostname", False),
+        (f"{directory}/resolv.conf", "/etc/resolv.conf", False),
     ]  # fmt: skip
     return own
 

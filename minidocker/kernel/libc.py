@@ -49,11 +49,13 @@ capset = prototype("capset", c_void_p, c_void_p)
 capget = prototype("capget", c_void_p, c_void_p)
 
 
+_BY_MACHINE = {"x86_64": (155, 321, 317), "aarch64": (41, 280, 277), "riscv64": (41, 280, 277)}  # pivot_root, bpf, seccomp
+
+
 class _Syscalls:
     """System calls without a wrapper in every C library we meet, by number (the same on all architectures from 424 on;
     pivot_root and bpf are looked up by machine)."""
 
-    _BY_MACHINE = {"x86_64": (155, 321, 317), "aarch64": (41, 280, 277), "riscv64": (41, 280, 277)}
     pivot_root, bpf, seccomp = _BY_MACHINE.get(os.uname().machine, (-1, -1, -1))
     pidfd_send_signal = 424
     open_tree = 428

@@ -37,7 +37,7 @@ _SIGCHLD = 17
 class _CloneArguments(ctypes.Structure):
     """struct clone_args, clone(2)."""
 
-    _fields_ = [  # noqa: RUF012  (ctypes' own protocol)
+    _fields_ = [
         (name, c_uint64)
         for name in (
             "flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size", "tls", "set_tid", "set_tid_size", "cgroup",

@@ -28,7 +28,7 @@ from minidocker.kernel.rtnetlink import (
     veth_create,
 )
 from minidocker.network import firewall, publish, sysctl
-from minidocker.network.bridge import Ready, bridge_mac, inspect_link, link_alias, own_link
+from minidocker.network.bridge import OURS, Ready, bridge_mac, inspect_link, link_alias, own_link, state_of
 from minidocker.network.ipam import host_mac_of, prefix_length
 from minidocker.plan import NETWORK, At, Plan, Step, quote
 
@@ -233,8 +233,8 @@ class Forget(Step):
 
     def apply(self, at: At) -> None:
         with Socket() as netlink:
-            bridge = own_link(self.network, self.tag, netlink)
-            if bridge is not None:
+            bridge = inspect_link(self.network.bridge, netlink)
+            if bridge is not None and state_of(self.network, self.tag, bridge) == OURS:
                 netlink.batch([neighbour_delete(bridge.index, self.endpoint.ip)], tolerate=(errno.ENOENT,))
 
 

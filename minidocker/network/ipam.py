@@ -124,8 +124,8 @@ def allocate(subnet: str, taken: Iterable[str], last: str = "", gateway: str = "
     low, high = _hosts(subnet)
     used = {number(ip) for ip in taken}
     used.add(number(gateway) if gateway else low)
-    after = number(last) if last else low
-    start = after + 1 if low <= after < high else low
+    after = number(last) if last else low - 1
+    start = after + 1 if low - 1 <= after < high else low
     for values in (range(start, high + 1), range(low, start)):
         for candidate in values:
             if candidate not in used:

@@ -29,8 +29,9 @@ _STATE_FILE = "state.json"
 class Launch:
     """One start of one container.
 
-    `spec` is a valid OCI configuration; `own` the ancestor of its cgroup that goes with its last child; `on_namespaces` the caller's steps for its network namespace; `filter` the compiled seccomp
-    program and its flags, or None; `directory` where state.json is kept; `stdio` the descriptors that become 0, 1 and 2.
+    `spec` is a valid OCI configuration; `own` the ancestor of its cgroup that goes with its last child; `on_namespaces` the caller's
+    steps for its network namespace; `filter` the compiled seccomp program and its flags, or None; `directory` where state.json
+    is kept; `stdio` the descriptors that become 0, 1 and 2.
     """
 
     def __init__(

@@ -114,7 +114,8 @@ class FindProgram(Step):
 
     def _search(self) -> MinidockerError | None:
         worst: MinidockerError = TargetNotFound(
-            f"`{self.name}` is not found in the container", f"its PATH is {':'.join(self.search)}; a program of the host is named by a path: ./{self.name}"
+            f"`{self.name}` is not found in the container",
+            f"its PATH is {':'.join(self.search)}; a program of the host is named by a path: ./{self.name}",
         )
         for directory in self.search:
             self.path = f"{directory or '.'}/{self.name}"
@@ -208,7 +209,9 @@ class Execute(Step):
 
 def _exec_failure(path: str, error: OSError) -> MinidockerError:
     if error.errno == errno.ENOENT:
-        return TargetNotFound(f"execute `{path}`: its interpreter does not exist in the container", "look at its `#!` line, or at its ELF loader")
+        return TargetNotFound(
+            f"execute `{path}`: its interpreter does not exist in the container", "look at its `#!` line, or at its ELF loader"
+        )
     if error.errno == errno.ENOEXEC:
         return TargetNotExecutable(f"execute `{path}`: it is neither a binary for this machine nor does it begin with `#!`")
     if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ETXTBSY):

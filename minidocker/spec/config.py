@@ -36,10 +36,11 @@ DEVICE_RULES: list[dict[str, Any]] = [
 class Surroundings:
     """What the engine found out and decided, that the configuration depends on.
 
-    `root` the root directory; `mounts` those of the rootfs view, the first over "/" when it is an overlay; `files` container path -> host path
-    of hosts, hostname and resolv.conf, with whether each is read-only; `uid`, `gid`, `groups`, `home` the user; `limits_swap` whether the kernel can; `netns` a path to join,
-    "" for a new one, None for the host's; `capabilities` the set, sorted, with CAP_; `devices` OCI device entries for --privileged; `init` the host
-    path of an init to bind in, or ""; `program` (host path, container path) of a host program to bind in, or None.
+    `root` the root directory; `mounts` those of the rootfs view, the first over "/" when it is an overlay; `files` (host path, container
+    path, read-only) of hosts, hostname and resolv.conf; `uid`, `gid`, `groups`, `home` the user; `limits_swap` whether the kernel can;
+    `netns` a path to join, "" for a new one, None for the host's; `capabilities` the set, sorted, with CAP_; `devices` OCI device
+    entries for --privileged; `init` the host path of an init to bind in, or ""; `program` (host path, container path) of a host program
+    to bind in, or None.
     """
 
     def __init__(self, root: str, mounts: list[dict[str, Any]]) -> None:

@@ -128,7 +128,8 @@ def add_endpoint(state: State, endpoint: Endpoint) -> None:
 def endpoints(state: State, record: Record | None = None) -> dict[str, list[Endpoint]]:
     """container id -> its endpoints, of one container or of all."""
     query = (
-        "SELECT e.network, e.container, c.name, e.ip, e.mac, c.generation, e.aliases FROM endpoints e JOIN containers c ON c.id = e.container"
+        "SELECT e.network, e.container, c.name, e.ip, e.mac, c.generation, e.aliases "
+        "FROM endpoints e JOIN containers c ON c.id = e.container"
     )
     rows = state.rows(query + " WHERE e.container = ?", record.id) if record else state.rows(query)
     published = ports(state, record)
@@ -152,8 +153,9 @@ def add_ports(state: State, id: str, published: list[Port]) -> None:
             port.protocol, port.host_port, port.host_ip,
         )  # fmt: skip
         if holder:
+            where = port.host_ip or "all addresses"
             raise ConflictError(
-                f"port {port.host_port}/{port.protocol} of {port.host_ip or 'all addresses'} is published by container `{holder[0]}` already",
+                f"port {port.host_port}/{port.protocol} of {where} is published by container `{holder[0]}` already",
                 "choose another host port, or leave it out to have one chosen",
             )
         state.change(

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 # Where the host's programs and libraries live; on most hosts all but /usr and /opt are links into /usr.
 PROGRAM_DIRECTORIES = ("/usr", "/opt", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/gnu")
 # What programs of the host need of its /etc: live, so bound; /etc/ssl itself may hold private keys
-_BOUND_FILES = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs", "/etc/pki/ca-trust")
+_BOUND_FILES = (
+    "/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs", "/etc/pki/ca-trust",
+)  # fmt: skip
 _COPIED_FILES = ("/etc/services", "/etc/protocols", "/etc/mime.types")
 _READ_ONLY = ["rbind", "rprivate", "rro", "rnosuid", "rnodev"]
 _DIRECTORIES = (
@@ -130,11 +132,10 @@ def _skeleton(data_root: str, layout: list[tuple[str, str]]) -> str:
 def _build(path: str, layout: list[tuple[str, str]]) -> None:
     """Built beside its place and renamed into it: seen whole or not at all, and twice at once does no harm."""
     beside = f"{path}.{os.getpid()}"
-    os.makedirs(beside)
-    os.chmod(beside, 0o755)
+    os.makedirs(beside, mode=0o755)
     for name, mode in _DIRECTORIES:
         os.mkdir(f"{beside}/{name}")
-        os.chmod(f"{beside}/{name}", mode)
+        os.chmod(f"{beside}/{name}", mode)  # whatever the umask; 1777 among them
     for absolute, kind in layout:
         if kind == "directory":
             os.mkdir(beside + absolute, 0o755)
