@@ -110,7 +110,7 @@ class Prepared:
         for source, _, _ in self.request.volumes:
             if not os.path.exists(source):
                 raise NotFoundError(
-                    f"the volume's source {source} does not exist", f"mkdir -p {source} (docker would make it, as root; minidocker does not)"
+                    f"the volume's source {source} does not exist", f"mkdir -p {source} (docker would make it; minidocker does not)"
                 )
 
     def _privileges(self) -> None:
@@ -213,6 +213,13 @@ def random_name() -> str:
     return f"{_ADJECTIVES[first % len(_ADJECTIVES)]}_{_NOUNS[second % len(_NOUNS)]}"
 
 
-_ADJECTIVES = ["agile", "amber", "ancient", "brave", "bright", "brisk", "calm", "clever", "cosmic", "crisp", "curious", "daring", "eager", "early", "fancy", "fierce", "gentle", "golden", "happy", "honest", "jolly", "keen", "kind", "lively", "lucky", "lunar", "merry", "mighty", "modest", "noble", "patient", "polite", "proud", "quick", "quiet", "rapid", "silver", "steady", "sunny", "swift"]
-_NOUNS = ["acorn", "albatross", "badger", "beacon", "birch", "bridge", "brook", "canyon", "cedar", "comet", "condor", "coral", "crane", "delta", "dolphin", "falcon", "fjord", "gecko", "glacier", "harbor", "heron", "ibex", "island", "lagoon", "lantern", "lynx", "maple", "meadow", "otter", "pebble", "pine", "planet", "raven", "reef", "river", "sparrow", "summit", "tern", "tundra", "willow"]
-
+_ADJECTIVES = (
+    "agile", "amber", "ancient", "brave", "bright", "brisk", "calm", "clever", "cosmic", "crisp", "curious", "daring", "eager", "early",
+    "fancy", "fierce", "gentle", "golden", "happy", "honest", "jolly", "keen", "kind", "lively", "lucky", "lunar", "merry", "mighty",
+    "modest", "noble", "patient", "polite", "proud", "quick", "quiet", "rapid", "silver", "steady", "sunny", "swift",
+)  # fmt: skip
+_NOUNS = (
+    "acorn", "albatross", "badger", "beacon", "birch", "bridge", "brook", "canyon", "cedar", "comet", "condor", "coral", "crane", "delta",
+    "dolphin", "falcon", "fjord", "gecko", "glacier", "harbor", "heron", "ibex", "island", "lagoon", "lantern", "lynx", "maple", "meadow",
+    "otter", "pebble", "pine", "planet", "raven", "reef", "river", "sparrow", "summit", "tern", "tundra", "willow",
+)  # fmt: skip
