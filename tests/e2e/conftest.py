@@ -1,0 +1,37 @@
+"""Fixtures of the end-to-end tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.support import REPOSITORY, Minidocker
+
+
+@pytest.fixture
+def md(tmp_path: Path) -> Iterator[Minidocker]:
+    """minidocker with a data root of its own; at the end all of it is removed, and nothing may be left."""
+    minidocker = Minidocker(tmp_path / "root")
+    yield minidocker
+    minidocker.close()
+
+
+@pytest.fixture(scope="session")
+def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root file system with busybox in it, for --rootfs; never written."""
+    place = tmp_path_factory.mktemp("rootfs") / "busybox"
+    subprocess.run([REPOSITORY / "rootfs/busybox", place], check=True, timeout=60)
+    return place
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """examples/server, built: `server NAME` answers every request on port 8081 with NAME."""
+    place = tmp_path_factory.mktemp("server") / "server"
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
+    subprocess.run(["go", "build", "-o", place, "."], cwd=REPOSITORY / "examples/server", env=environment, check=True, timeout=120)
+    return place

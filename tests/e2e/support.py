@@ -1,0 +1,185 @@
+"""The command line under test, with a data root of its own, and the proof that it left nothing behind.
+
+Tests call the launcher that MINIDOCKER_BIN names; without it, this checkout by this interpreter, started as the launcher starts it.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tests import pretend
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TIMEOUT = 60.0
+
+
+def launcher() -> list[str]:
+    """The beginning of every command line."""
+    if "MINIDOCKER_BIN" in os.environ:
+        return [os.environ["MINIDOCKER_BIN"]]
+    dependencies = str(Path(click.__file__).parents[1])
+    code = f"import sys; sys.path[:0] = {[str(REPOSITORY), dependencies]!r}; from minidocker.__main__ import start; start()"
+    return [sys.executable, "-I", "-S", "-c", code]
+
+
+def poll(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+    """Wait until `condition` returns something true, and return that; on a deadline that is far off, fail with `what`."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.01)
+    return found
+
+
+class Minidocker:
+    """`md("ps", "-a")` runs any command, `md.run("--rm", "true")` is `md("run", "--rm", "true")`; both return a CompletedProcess with
+    text (bytes when `input` is bytes or `text=False`). `check=True`, the default, demands exit code 0 and no word on stderr."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.tag = f"{binascii.crc32(os.path.realpath(root).encode()):08x}"  # engine/host.py
+        self.run_directory = Path("/run/minidocker") / self.tag
+        self._before = self._shared()
+
+    def argv(self, *words: object) -> list[str]:
+        return [*launcher(), "--root", str(self.root), *map(str, words)]
+
+    def __call__(
+        self,
+        *words: object,
+        check: bool = True,
+        input: str | bytes | None = None,
+        text: bool = True,
+        env: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> subprocess.CompletedProcess[Any]:
+        """`env` is added to the environment; other options are subprocess.run's."""
+        done = subprocess.run(
+            self.argv(*words),
+            **({"stdin": subprocess.DEVNULL} if input is None and "stdin" not in options else {}),
+            **({} if input is None else {"input": input}),
+            **({} if "stdout" in options else {"stdout": subprocess.PIPE}),
+            **({} if "stderr" in options else {"stderr": subprocess.PIPE}),
+            text=text and not isinstance(input, bytes),
+            env={**os.environ, **(env or {})},
+            **{"timeout": TIMEOUT, **options},
+        )
+        if check:
+            assert (done.returncode, done.stderr or "") in ((0, ""), (0, b"")), f"{words}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+    def run(self, *words: object, **options: Any) -> subprocess.CompletedProcess[Any]:
+        """`minidocker run WORDS`."""
+        return self("run", *words, **options)
+
+    def start(self, *words: object, **options: Any) -> str:
+        """`minidocker run -d WORDS`; the id. With a notice (a subnet passed over) allowed on stderr, use run."""
+        return str(self.run("-d", *words, **options).stdout).strip()
+
+    def open(self, *words: object, **options: Any) -> subprocess.Popen[bytes]:
+        """The command in the background, with pipes unless told otherwise; the caller waits for it."""
+        pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+        return subprocess.Popen(self.argv(*words), **{**pipes, **options})
+
+    def refused(self, *words: object, code: int = 125, **options: Any) -> str:
+        """Run what must fail with `code` and exactly one line, or one and a hint, on stderr; returns that text."""
+        done = self(*words, check=False, **options)
+        error = str(done.stderr)
+        assert (done.returncode, done.stdout) == (code, ""), f"{words}: exit {done.returncode}\n{done.stdout}{error}"
+        assert error.startswith("minidocker: ") and error.count("\n") <= 2 and "Traceback" not in error, error
+        return error
+
+    def ps(self, *words: object) -> list[dict[str, Any]]:
+        """`ps -a --format json` as data."""
+        return json.loads(self("ps", "-a", *words, "--format", "json").stdout or "[]")  # type: ignore[no-any-return]
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """The one document of `inspect NAME`."""
+        [document] = json.loads(self("inspect", name).stdout)
+        return document  # type: ignore[no-any-return]
+
+    def logs(self, name: str) -> str:
+        """Both streams of its log, stdout's first."""
+        done = self("logs", name, check=False)
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout) + str(done.stderr)
+
+    def wait(self, name: str) -> dict[str, Any]:
+        """Wait until the container has exited; its inspect document."""
+        return poll(lambda: (d := self.inspect(name))["State"]["Status"] == "exited" and d, f"{name} exits")  # type: ignore[no-any-return]
+
+    def cgroups(self, id: str = "") -> list[Path]:
+        """This root's cgroup directories (of one container) in every hierarchy."""
+        found = pretend.sh(f"find /sys/fs/cgroup -type d -path '*minidocker-{self.tag}*{id}*' 2>/dev/null", check=False)
+        return [Path(line) for line in found.splitlines()]
+
+    def cgroup(self, id: str, controller: str) -> Path:
+        """The container's cgroup directory in the hierarchy of a v1 controller, or the one of v2."""
+        v1, v2 = Path("/sys/fs/cgroup", controller), Path("/sys/fs/cgroup")
+        return (v1 if v1.is_dir() else v2) / f"minidocker-{self.tag}" / id
+
+    def close(self) -> None:
+        """Remove all containers and networks; then nothing may be left of this data root but its files."""
+        if (self.root / "state.db").exists():
+            containers = self("ps", "-aq", check=False).stdout.split()
+            if containers:
+                self("rm", "-f", *containers)
+            networks = [network["Name"] for network in json.loads(self("network", "ls", "--format", "json").stdout or "[]")]
+            if networks:
+                self("network", "rm", *networks)
+        self.assert_nothing_left()
+
+    def assert_nothing_left(self) -> None:
+        """The kernel takes a moment for a veth whose namespace has died, and a killed process one to go."""
+        deadline = time.monotonic() + 10
+        while (left := self.left()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not left, f"left behind: {left}"
+
+    def left(self) -> dict[str, Any]:
+        """What there is of this root's in the kernel, in /run and among its containers' files; empty when nothing is."""
+        found: dict[str, Any] = {
+            "processes": self._processes(),
+            "cgroups": [str(path) for path in self.cgroups()],
+            "run": [str(path) for path in self.run_directory.glob("*/*")],
+            "data": [str(path) for path in (self.root / "containers").glob("*")],
+        }
+        now = self._shared()
+        for kind, before in self._before.items():
+            found[kind] = sorted(now[kind] ^ before)
+        return {kind: value for kind, value in found.items() if value}
+
+    def _processes(self) -> list[str]:
+        """Those that were started with this root, and those in its cgroups."""
+        found = []
+        for directory in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (directory / "cmdline").read_bytes().split(b"\0")
+                cgroup = (directory / "cgroup").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            ours = os.fsencode(self.root)
+            if f"minidocker-{self.tag}" in cgroup or any(word == ours or word.startswith(ours + b"/containers/") for word in words):
+                found.append(f"{directory.name}: {b' '.join(words).decode(errors='replace')}")
+        return found
+
+    def _shared(self) -> dict[str, set[str]]:
+        """What the pretend host has, whoever made it."""
+        return {
+            "links": {str(link["ifname"]) for link in pretend.ip("link")},
+            "routes": set(pretend.sh("ip route show table all").splitlines()),
+            "namespaces": set(os.listdir("/run/netns")),
+            "nftables": set(pretend.sh("nft list tables").splitlines()),
+            "mounts": {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
+                       if str(self.root) in line or "minidocker" in line.split()[4]},
+        }  # fmt: skip
