@@ -1,0 +1,186 @@
+"""Subnets, addresses and MACs against the standard ipaddress module, and every refusal's words."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minidocker.errors import ConflictError, MinidockerError, UsageError
+from minidocker.network import ipam
+from minidocker.network.ipam import Occupied
+
+PRIVATE = st.sampled_from(["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]).map(ipaddress.IPv4Network)
+
+
+@st.composite
+def subnets(draw: st.DrawFn, smallest: int = 30, widest: int = 8) -> ipaddress.IPv4Network:
+    block = draw(PRIVATE)
+    bits = draw(st.integers(max(widest, block.prefixlen), smallest))
+    address = draw(st.integers(int(block.network_address), int(block.broadcast_address)))
+    return ipaddress.IPv4Network((address, bits), strict=False)
+
+
+@pytest.mark.parametrize(("subnet", "message", "hint"), [
+    ("10.9.0.0/31", "subnet `10.9.0.0/31` has no room for a gateway and a container", "the smallest is a /30"),
+    ("10.9.0.0/32", "subnet `10.9.0.0/32` has no room for a gateway and a container", "the smallest is a /30"),
+    ("fd00::/64", "subnet `fd00::/64`: IPv6 subnets are not supported yet", "give an IPv4 subnet like 10.9.0.0/24"),
+    ("10.9.0.5/24", "subnet `10.9.0.5/24` has host bits set", "did you mean 10.9.0.0/24?"),
+    ("127.1.0.0/16", "subnet `127.1.0.0/16` lies in the loopback addresses (127.0.0.0/8)", None),
+    ("224.1.0.0/16", "subnet `224.1.0.0/16` lies in the multicast addresses (224.0.0.0/4)", None),
+    ("169.254.0.0/24", "subnet `169.254.0.0/24` lies in the link-local addresses (169.254.0.0/16)", None),
+    ("0.0.0.0/8", "subnet `0.0.0.0/8` lies in the addresses of \"this network\" (0.0.0.0/8)", None),
+    ("255.255.255.0/24", "subnet `255.255.255.0/24` lies in reserved addresses (240.0.0.0/4)", None),
+    ("0.0.0.0/0", "subnet `0.0.0.0/0` is wider than any private network", None),
+    ("10.9.0.0", "subnet `10.9.0.0`: not of the form ADDRESS/PREFIX", "write it like 10.9.0.0/24"),
+    ("10.9.0.0/", "subnet `10.9.0.0/`: not of the form ADDRESS/PREFIX", None),
+    ("10.9.0.0/33", "subnet `10.9.0.0/33`: not of the form ADDRESS/PREFIX", None),
+    ("10.9.0.0/024", "subnet `10.9.0.0/024`: not of the form ADDRESS/PREFIX", None),
+    ("10.9.0/24", "`10.9.0` is not an IPv4 address", "write it like 172.17.0.2"),
+    ("10.9.0.256/24", "`10.9.0.256` is not an IPv4 address", None),
+    ("10.09.0.0/24", "`10.09.0.0` is not an IPv4 address", None),
+    ("١٠.9.0.0/24", "`١٠.9.0.0` is not an IPv4 address", None),
+])
+def test_refused_subnets(subnet: str, message: str, hint: str | None) -> None:
+    with pytest.raises(UsageError) as refused:
+        ipam.check_subnet(subnet)
+    assert str(refused.value) == message
+    assert hint is None or refused.value.hint == hint
+
+
+@given(subnets())
+def test_private_subnets_are_taken(subnet: ipaddress.IPv4Network) -> None:
+    assert ipam.check_subnet(str(subnet)) == str(subnet)
+    assert ipam.gateway(str(subnet)) == str(next(subnet.hosts()))
+
+
+@given(st.text(max_size=20))
+def test_junk_is_refused_in_one_line(text: str) -> None:
+    try:
+        assert ipaddress.IPv4Network(ipam.check_subnet(text))
+    except UsageError as refused:
+        assert refused.message
+
+
+@given(st.ip_addresses(v=4))
+def test_addresses_are_ipaddress_s(address: ipaddress.IPv4Address) -> None:
+    assert ipam.number(str(address)) == int(address)
+    assert ipam.dotted(int(address)) == str(address)
+
+
+@given(subnets(smallest=30, widest=26), st.data())
+def test_an_allocated_address_is_a_free_host_address(subnet: ipaddress.IPv4Network, data: st.DataObject) -> None:
+    hosts = [str(host) for host in subnet.hosts()]
+    taken = data.draw(st.sets(st.sampled_from(hosts[1:])))
+    last = data.draw(st.sampled_from(["", *hosts]))
+    free = set(hosts[1:]) - taken
+    if free:
+        got = ipam.allocate(str(subnet), taken, last)
+        assert got in free
+        assert ipam.check_address(str(subnet), hosts[0], got, taken) == got
+        later = [host for host in hosts if last and host in free and ipam.number(host) > ipam.number(last)]
+        assert got == (later or sorted(free, key=ipam.number))[0]
+    else:
+        with pytest.raises(ConflictError, match="is full"):
+            ipam.allocate(str(subnet), taken, last)
+
+
+def test_a_freed_address_rests_until_all_others_were_used() -> None:
+    last, seen = "", []
+    for _ in range(10):
+        last = ipam.allocate("10.0.0.0/29", [], last)
+        seen.append(last)
+    assert seen[:5] == [f"10.0.0.{n}" for n in range(2, 7)]
+    assert seen[5:] == seen[:5]
+
+
+def test_another_gateway_is_never_allocated() -> None:
+    assert ipam.allocate("10.0.0.0/29", [], "", "10.0.0.3") == "10.0.0.1"
+    assert ipam.allocate("10.0.0.0/29", [], "10.0.0.2", "10.0.0.3") == "10.0.0.4"
+
+
+def test_a_full_subnet_says_how_to_widen_it() -> None:
+    with pytest.raises(ConflictError) as full:
+        ipam.allocate("10.0.0.8/30", ["10.0.0.10"])
+    assert str(full.value) == "subnet 10.0.0.8/30 is full: all of its 1 addresses for containers are in use"
+    assert full.value.hint == "remove containers, or make a wider network: minidocker network create --subnet 10.0.0.8/29 NAME"
+
+
+@pytest.mark.parametrize(("ip", "message", "kind"), [
+    ("10.0.0.0", "address `10.0.0.0` is the network address of subnet 10.0.0.0/24", UsageError),
+    ("10.0.0.255", "address `10.0.0.255` is the broadcast address of subnet 10.0.0.0/24", UsageError),
+    ("10.0.0.1", "address `10.0.0.1` is the gateway of subnet 10.0.0.0/24", UsageError),
+    ("10.0.1.2", "address `10.0.1.2` is outside of subnet 10.0.0.0/24", UsageError),
+    ("10.0.0.7", "address `10.0.0.7` is in use by another container", ConflictError),
+    ("ten", "`ten` is not an IPv4 address", UsageError),
+])
+def test_refused_addresses(ip: str, message: str, kind: type[MinidockerError]) -> None:
+    with pytest.raises(kind) as refused:
+        ipam.check_address("10.0.0.0/24", "10.0.0.1", ip, {"10.0.0.7"})
+    assert str(refused.value) == message
+
+
+def test_a_gateway_must_be_a_host_address() -> None:
+    assert ipam.check_gateway("10.0.0.0/24", "10.0.0.254") == "10.0.0.254"
+    with pytest.raises(UsageError, match=r"gateway `10.0.0.255` is not a host address of subnet 10.0.0.0/24"):
+        ipam.check_gateway("10.0.0.0/24", "10.0.0.255")
+
+
+@given(st.ip_addresses(v=4), st.ip_addresses(v=4))
+def test_macs_follow_addresses(one: ipaddress.IPv4Address, other: ipaddress.IPv4Address) -> None:
+    macs = {ipam.mac_of(str(one)), ipam.host_mac_of(str(one)), ipam.mac_of(str(other)), ipam.host_mac_of(str(other))}
+    assert len(macs) == (2 if one == other else 4)
+    for mac in macs:
+        assert int(mac[:2], 16) & 3 == 2  # locally administered, not multicast
+
+
+def test_the_mac_is_dockers() -> None:
+    assert ipam.mac_of("172.17.0.2") == "02:42:ac:11:00:02"
+
+
+@given(subnets(), st.lists(subnets(), max_size=5))
+def test_overlap_is_ipaddress_s(subnet: ipaddress.IPv4Network, others: list[ipaddress.IPv4Network]) -> None:
+    expected = next((f"owner of {other}" for other in others if subnet.overlaps(other)), "")
+    assert ipam.overlap(str(subnet), [Occupied(str(other), f"owner of {other}") for other in others]) == expected
+
+
+def test_the_default_subnet_if_it_is_free() -> None:
+    assert ipam.choose_subnet(ipam.DEFAULT_SUBNET, []) == ("172.17.0.0/24", [])
+    assert ipam.choose_subnet(ipam.DEFAULT_SUBNET, [Occupied("172.17.1.0/24", "route")]) == ("172.17.0.0/24", [])
+
+
+def test_docker0_moves_us_on_and_is_named() -> None:
+    docker0 = Occupied("172.17.0.0/16", "route 172.17.0.0/16 dev docker0")
+    assert ipam.choose_subnet("172.17.0.0/24", [docker0]) == ("172.18.0.0/24", [("172.17.0.0/24", docker0.owner)])
+    unreachable = Occupied("172.16.0.0/12", "unreachable route 172.16.0.0/12")
+    chosen, skipped = ipam.choose_subnet("172.17.0.0/24", [docker0, unreachable])
+    assert chosen == "10.64.0.0/24"
+    assert [owner for _, owner in skipped][:2] == [docker0.owner, unreachable.owner]
+
+
+def test_the_docker0_address_that_took_a_site_down() -> None:
+    """A bridge address of 172.17.0.2/24 inside of docker0's 172.17.0.0/16 takes its route away."""
+    assert ipam.overlap("172.17.0.0/24", [Occupied("172.17.0.1/16", "address 172.17.0.1/16 dev docker0")]) == \
+        "address 172.17.0.1/16 dev docker0"
+
+
+@given(st.lists(subnets(smallest=32, widest=8), max_size=8), st.integers(20, 28))
+def test_a_chosen_subnet_is_free_and_of_the_size(occupied: list[ipaddress.IPv4Network], bits: int) -> None:
+    try:
+        chosen, skipped = ipam.choose_subnet(f"172.17.0.0/{bits}", [Occupied(str(o), str(o)) for o in occupied])
+    except ConflictError:
+        everything = list(ipaddress.collapse_addresses(occupied))
+        assert all(any(ipaddress.IPv4Network(block).overlaps(o) for o in everything) for block in ipam.POOL)
+        return
+    got = ipaddress.IPv4Network(chosen)
+    assert got.prefixlen == bits
+    assert any(got.subnet_of(ipaddress.IPv4Network(block)) for block in ipam.POOL)
+    assert not any(got.overlaps(o) for o in occupied)
+    assert (chosen == f"172.17.0.0/{bits}") == (not skipped)
+
+
+def test_nothing_free_is_said() -> None:
+    with pytest.raises(ConflictError, match=r"no /24 is free in 10.0.0.0/23"):
+        ipam.choose_subnet("10.0.0.0/24", [Occupied("10.0.0.0/8", "all of it")], ["10.0.0.0/23"])
