@@ -8,7 +8,7 @@ import fcntl
 import os
 import select
 
-from minidocker.engine import client, prepare, teardown
+from minidocker.engine import client, prepare, reconcile
 from minidocker.engine.host import Host
 from minidocker.engine.monitor import CHUNK, exit_code_of
 from minidocker.errors import StateError, UsageError
@@ -31,7 +31,7 @@ def execute(host: Host, request: ExecRequest) -> int:
     """Run a command in a running container; returns its exit code, 0 at once with -d. Raises StateError when it is not running."""
     if request.tty and request.interactive and not os.isatty(0):
         raise UsageError("-t with -i needs a terminal as the standard input", "leave out -t")
-    teardown.sweep(host)
+    reconcile.sweep(host)
     record = containers.find(host.state, request.container)
     if record.status != containers.RUNNING:
         raise StateError(f"container `{record.name}` is not running", f"it is {record.status}")

@@ -15,12 +15,13 @@ import fcntl
 import os
 
 from minidocker.errors import MinidockerError
-from minidocker.kernel import cgroups
 from minidocker.storage.state import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from minidocker.kernel.cgroups import Face
 
 DEFAULT_ROOT = "/var/lib/minidocker"
 _RUN = "/run/minidocker"
@@ -46,7 +47,7 @@ class Host:
             ) from error
         self.notice = notice
         self._state: State | None = None
-        self._face: cgroups.Face | None = None
+        self._face: Face | None = None
 
     @property
     def state(self) -> State:
@@ -58,8 +59,11 @@ class Host:
         return self._state
 
     @property
-    def face(self) -> cgroups.Face:
+    def face(self) -> Face:
+        """The cgroup hierarchies; looked at when first needed, as `ps` and `logs` need none."""
         if self._face is None:
+            from minidocker.kernel import cgroups
+
             self._face = cgroups.detect()
         return self._face
 

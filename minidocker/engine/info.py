@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import minidocker
-from minidocker.engine import teardown
+from minidocker.engine import reconcile
 from minidocker.engine.host import Host
 from minidocker.kernel import devices
 from minidocker.spec import capabilities
@@ -18,7 +18,7 @@ def info(host: Host) -> dict[str, object]:
     """Version, paths, counts, the cgroup face and what it lacks, kernel features, tools."""
     from minidocker.kernel import process
 
-    teardown.sweep(host)
+    reconcile.sweep(host)
     records = containers.every(host.state)
     face = host.face
     held = process.bounding()

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from minidocker.engine import monitor, teardown, wiring
+from minidocker.engine import monitor, reconcile, teardown, wiring
 from minidocker.engine.client import failure_message
 from minidocker.engine.host import Host, hold_lock
 from minidocker.engine.prepare import Prepared, random_name
@@ -70,7 +70,7 @@ class Session:
     def live(self) -> None:
         os.mkdir(self.run_directory, 0o700)
         self.lock = hold_lock(f"{self.run_directory}/lock")
-        teardown.sweep(self.host, but=self.id)
+        reconcile.sweep(self.host, but=self.id)
         try:
             prepared = Prepared(self.host, self.request, self.id)
             self.record, link = register(self.host, prepared)
@@ -216,7 +216,7 @@ def register(host: Host, prepared: Prepared) -> tuple[containers.Record, wiring.
 def planned(host: Host, request: RunRequest) -> Plan:
     """The whole plan of a run that is not run, for --dry-run: what would be made, with the addresses it would get."""
     id = os.urandom(32).hex()
-    teardown.sweep(host)
+    reconcile.sweep(host)
     prepared = Prepared(host, request, id)
     link = wiring.Link(None, None, False)
     try:

@@ -6,7 +6,7 @@ import os
 import select
 import time
 
-from minidocker.engine import teardown
+from minidocker.engine import reconcile
 from minidocker.engine.host import Host, lock_holder
 from minidocker.errors import MinidockerError, NotFoundError, StateError
 from minidocker.kernel import process
@@ -21,7 +21,7 @@ _KILL_TIMEOUT = 10.0
 
 def stop(host: Host, reference: str, timeout: float | None) -> None:
     """Ask the container to end by its stop signal, and kill it after `timeout` seconds (None: 10). One that has ended is left alone."""
-    teardown.sweep(host)
+    reconcile.sweep(host)
     record = containers.find(host.state, reference)
     if record.status != containers.RUNNING:
         return
@@ -44,7 +44,7 @@ def stop(host: Host, reference: str, timeout: float | None) -> None:
 
 def kill(host: Host, reference: str, number: int) -> None:
     """Send signal `number` to the container's first process. Raises StateError when it is not running."""
-    teardown.sweep(host)
+    reconcile.sweep(host)
     record = containers.find(host.state, reference)
     if record.status != containers.RUNNING:
         raise StateError(f"container `{record.name}` is not running", f"it is {record.status}")
@@ -62,7 +62,7 @@ def kill(host: Host, reference: str, number: int) -> None:
 
 def remove(host: Host, reference: str, force: bool) -> None:
     """Remove a container and its files; a running one only with `force`."""
-    teardown.sweep(host)
+    reconcile.sweep(host)
     record = containers.find(host.state, reference)
     if record.status != containers.EXITED:
         if not force:
@@ -107,4 +107,4 @@ def _wait_for_monitor(host: Host, record: containers.Record) -> None:
         poll.register(pidfd, select.POLLIN)
         poll.poll((deadline - time.monotonic()) * 1000)
         os.close(pidfd)
-    teardown.sweep(host)
+    reconcile.sweep(host)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from minidocker.engine import teardown
+from minidocker.engine import reconcile
 from minidocker.engine.host import Host
 from minidocker.engine.logs import rfc3339
 from minidocker.errors import UsageError
@@ -23,7 +23,7 @@ _STATUSES = ("created", "running", "paused", "restarting", "exited", "removing",
 
 def ps(host: Host, all: bool, filters: list[tuple[str, str]]) -> list[dict[str, object]]:
     """The containers, latest first: the running ones, or all. Filters of one name are alternatives, different names must all hold."""
-    teardown.sweep(host)
+    reconcile.sweep(host)
     endpoints = containers.endpoints(host.state)
     ports = containers.ports(host.state)
     wanted: dict[str, list[str]] = {}
@@ -98,7 +98,7 @@ def duration(seconds: float) -> str:
 
 def inspect(host: Host, references: list[str]) -> list[dict[str, object]]:
     """Docker's inspect documents. Raises NotFoundError for the first that does not exist."""
-    teardown.sweep(host)
+    reconcile.sweep(host)
     return [document(host, containers.find(host.state, reference)) for reference in references]
 
 

@@ -6,7 +6,7 @@ import _struct as struct
 import os
 import time
 
-from minidocker.engine import teardown
+from minidocker.engine import reconcile
 from minidocker.engine.host import Host
 from minidocker.engine.monitor import LOG_HEADER
 from minidocker.storage import containers
@@ -31,7 +31,7 @@ def copy(
 ) -> None:
     """Call `write(stream, bytes)` for the container's output, in order. `tail` lines from the end; `since` seconds since the epoch;
     `follow` until the container has ended."""
-    teardown.sweep(host)
+    reconcile.sweep(host)
     record = containers.find(host.state, reference)
     reader = Reader(host.log_file(record.id))
     stamped = Stamper(write) if timestamps else None

@@ -6,6 +6,7 @@ import fcntl
 import os
 import time
 
+from minidocker.engine import reconcile
 from minidocker.engine.host import Host
 from minidocker.errors import ConflictError, UnsupportedError, UsageError
 from minidocker.network import bridge, ipam, occupied
@@ -117,7 +118,7 @@ def planned_up(host: Host, network: Network) -> Plan:
                 f"network `{network.name}` has the subnet {network.subnet}, which now overlaps {owner}",
                 f"minidocker network rm {network.name} lets it be made anew elsewhere",
             )
-    seen = bridge.observed(network, _recorded(host))
+    seen = bridge.observed(network, host.tag, _recorded(host))
     if not host.state.connection.in_transaction:
         networks.set_setting(host.state, _FORWARDING, fastjson.dumps({"boot": host.boot, "before": seen.before}))
     plan = bridge.up(network, host.tag, seen)
@@ -138,9 +139,8 @@ def _recorded(host: Host) -> dict[str, str]:
 
 def remove(host: Host, reference: str) -> None:
     """Take a network down and forget it. StateError while containers are in it."""
-    from minidocker.engine import teardown
 
-    teardown.sweep(host)
+    reconcile.sweep(host)
     with Lock(host), host.state.transaction() as state:
         # all in one transaction: a run that wants this network waits, and then finds it gone
         network = networks.find(state, reference)
@@ -171,10 +171,9 @@ def ls(host: Host) -> list[dict[str, object]]:
 
 def inspect(host: Host, references: list[str]) -> list[dict[str, object]]:
     """Docker's inspect documents of networks."""
-    from minidocker.engine import teardown
     from minidocker.engine.logs import rfc3339
 
-    teardown.sweep(host)
+    reconcile.sweep(host)
     groups = containers.endpoints(host.state)
     documents: list[dict[str, object]] = []
     for network in (networks.find(host.state, reference) for reference in references):

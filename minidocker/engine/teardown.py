@@ -3,16 +3,12 @@
     release    what it holds of the kernel and of /run: its name under /run/netns first (a reused pid would make it a stranger's),
                then processes and cgroup, published ports, its line in the hosts file
     finish     release, then the record: exited, or with --rm gone with its files; last its run directory with the monitor's lock
-    sweep      what every command does first: finish whatever has no living monitor
 """
 
 from __future__ import annotations
 
-import os
-import time
-
-from minidocker.engine import monitor, wiring
-from minidocker.engine.host import Host, lock_holder
+from minidocker.engine import wiring
+from minidocker.engine.host import Host
 from minidocker.errors import KernelError, MinidockerError
 from minidocker.network import names
 from minidocker.storage import containers, rootfs
@@ -74,31 +70,3 @@ def _oom_killed(host: Host, record: containers.Record) -> bool:
         return host.face.oom_kills(host.cgroup(record.id, record.request.cgroup_parent)) > 0
     except (OSError, MinidockerError):
         return False  # a cgroup that is gone tells nothing; what it told before is in the record
-
-
-def sweep(host: Host, but: str = "") -> None:
-    """Finish every container whose monitor is gone, and remove run directories that no record speaks of. `but` is our own id."""
-    unfinished = containers.unfinished(host.state)
-    for record in unfinished:
-        directory = host.run_directory(record.id)
-        if record.id == but or lock_holder(f"{directory}/lock"):
-            continue
-        exit_code, finished = _noted_end(directory)
-        for trouble in finish(host, record, exit_code, finished, "" if exit_code is not None else "its monitor was killed"):
-            host.notice(f"cleaning up after `{record.name}`: {trouble}")
-    known = {record.id for record in unfinished}
-    for id in os.listdir(f"{host.run}/containers"):
-        if id in known or id == but or lock_holder(f"{host.run_directory(id)}/lock"):
-            continue
-        if not containers.is_unfinished(host.state, id):  # asked after the lock: a record is always younger than its lock
-            rootfs.remove_tree(host.run_directory(id))
-
-
-def _noted_end(directory: str) -> tuple[int | None, float]:
-    """What the monitor noted of the end, when it was killed while it tidied up: (exit code, time)."""
-    try:
-        with open(f"{directory}/exit", "rb", buffering=0) as file:
-            status, finished = file.read().split()
-        return monitor.exit_code_of(int(status)), float(finished)
-    except (FileNotFoundError, ValueError):
-        return None, time.time()

@@ -46,6 +46,10 @@ def register(host: Host, prepared: Prepared, name: str) -> Link:
         ip = ipam.check_address(network.subnet, network.gateway, request.ip, taken)
     else:
         ip = ipam.allocate(network.subnet, taken, networks.last_ip(state, network.name), network.gateway)
+        macs = set() if request.mac_address else containers.taken_macs(state, network.name)
+        while ipam.mac_of(ip) in macs:  # somebody chose the MAC that goes with this address
+            taken.add(ip)
+            ip = ipam.allocate(network.subnet, taken, ip, network.gateway)
     ports = _host_ports(host, request.publish)
     publish.check_unheld(ports)
     if made:

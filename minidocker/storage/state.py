@@ -1,14 +1,14 @@
 """state.db: what must outlive a process. SQLite in WAL mode, one transaction a change, uniqueness by constraint.
 
-`_sqlite3` is the module behind `sqlite3`, without the 3 ms of date and time adapters. A connection is never used on the far side of a fork,
+A connection is never used on the far side of a fork,
 and is seldom closed: closing the last one checkpoints (3 ms of fsync), ending the process does not, and the log is as
 durable.
 """
 
 from __future__ import annotations
 
-import _sqlite3 as sqlite3
 import os
+import sys
 
 from minidocker.errors import ConflictError, MinidockerError
 
@@ -17,6 +17,32 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+def _load_sqlite() -> Any:
+    """`_sqlite3`, the module behind `sqlite3`, without 3 ms of adapters for dates and 5 ms of functools.
+
+    It imports functools for lru_cache alone, which is C too and reached directly; so while it is being loaded a stand-in with just
+    that answers to the name. Where functools is loaded already, or lru_cache is made of something else, nothing is put in its way.
+    """
+    if "functools" not in sys.modules:
+        try:
+            from _functools import _lru_cache_wrapper
+        except ImportError:
+            import functools  # noqa: F401  (another interpreter than CPython)
+        else:
+            stand_in = type(sys)("functools")
+            stand_in.__dict__["lru_cache"] = lambda maxsize: lambda function: _lru_cache_wrapper(function, maxsize, False, tuple)
+            sys.modules["functools"] = stand_in
+            try:
+                import _sqlite3
+            finally:
+                del sys.modules["functools"]
+            return _sqlite3
+    import _sqlite3
+
+    return _sqlite3
+
+
+sqlite3 = _load_sqlite()
 _BUSY_MS = 60_000
 
 # Each entry brings a database from its index's version to the next; user_version says which one it has.
@@ -85,7 +111,8 @@ class State:
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of a query, or of a change's RETURNING; a broken uniqueness is a ConflictError."""
         try:
-            return self.connection.execute(query, values).fetchall()
+            found: list[tuple[Any, ...]] = self.connection.execute(query, values).fetchall()
+            return found
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
@@ -122,7 +149,7 @@ class State:
         }
         for prefix, (cause, hint) in explained.items():
             if name.startswith(prefix):
-                return MinidockerError(f"open the state in {self.path}: {cause}", hint)
+                return MinidockerError(f"use the state in {self.path}: {cause}", hint)
         return MinidockerError(f"use the state in {self.path}: {error}")
 
 

@@ -1,0 +1,50 @@
+"""What every command does first: finish whatever a crash left unfinished. Nothing needs a daemon for that.
+
+A container is abandoned when the record says it is not over and no process holds its monitor's lock. In the usual case there
+is none, and this costs one query, and one look at a lock for each running container.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from minidocker.engine.host import Host, lock_holder
+from minidocker.storage import containers
+
+
+def sweep(host: Host, but: str = "") -> None:
+    """Finish every container whose monitor is gone, and remove run directories that no record speaks of. `but` is our own id."""
+    unfinished = containers.unfinished(host.state)
+    for record in unfinished:
+        if record.id != but and not lock_holder(f"{host.run_directory(record.id)}/lock"):
+            _finish(host, record)
+    known = {record.id for record in unfinished}
+    for id in os.listdir(f"{host.run}/containers"):
+        if id in known or id == but or lock_holder(f"{host.run_directory(id)}/lock"):
+            continue
+        if not containers.is_unfinished(host.state, id):  # asked after the lock: a record is always younger than its lock
+            from minidocker.storage import rootfs
+
+            rootfs.remove_tree(host.run_directory(id))
+
+
+def _finish(host: Host, record: containers.Record) -> None:
+    from minidocker.engine import teardown  # with all of the network: only when there is something to do
+
+    exit_code, finished = _noted_end(host.run_directory(record.id))
+    error = "" if exit_code is not None else "its monitor was killed"
+    for trouble in teardown.finish(host, record, exit_code, finished, error):
+        host.notice(f"cleaning up after `{record.name}`: {trouble}")
+
+
+def _noted_end(directory: str) -> tuple[int | None, float]:
+    """What the monitor noted of the end, when it was killed while it tidied up: (exit code, time)."""
+    from minidocker.engine import monitor
+
+    try:
+        with open(f"{directory}/exit", "rb", buffering=0) as file:
+            status, finished = file.read().split()
+        return monitor.exit_code_of(int(status)), float(finished)
+    except (FileNotFoundError, ValueError):
+        return None, time.time()
