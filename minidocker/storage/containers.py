@@ -117,12 +117,27 @@ def _distance(a: str, b: str) -> int:
 
 
 def add_endpoint(state: State, endpoint: Endpoint) -> None:
-    """Take the lease. Raises ConflictError when the address or the MAC is taken."""
-    state.change(
-        "INSERT INTO endpoints (container, network, ip, mac, aliases) VALUES (?, ?, ?, ?, ?)",
-        endpoint.container_id, endpoint.network, endpoint.ip, endpoint.mac, fastjson.dumps(endpoint.aliases),
-    )  # fmt: skip
+    """Take the lease. Raises ConflictError naming who has the address or the MAC."""
+    try:
+        state.change(
+            "INSERT INTO endpoints (container, network, ip, mac, aliases) VALUES (?, ?, ?, ?, ?)",
+            endpoint.container_id, endpoint.network, endpoint.ip, endpoint.mac, fastjson.dumps(endpoint.aliases),
+        )  # fmt: skip
+    except ConflictError as error:
+        raise _clash(state, endpoint) or error from error
     state.change("UPDATE networks SET last_ip = ? WHERE name = ?", endpoint.ip, endpoint.network)
+
+
+def _clash(state: State, endpoint: Endpoint) -> ConflictError | None:
+    """Who has what `endpoint` wants."""
+    for column, value, what, option in (("ip", endpoint.ip, "address", "--ip"), ("mac", endpoint.mac, "the MAC address", "--mac-address")):
+        holder = state.row(
+            f"SELECT c.name FROM endpoints e JOIN containers c ON c.id = e.container WHERE e.network = ? AND e.{column} = ?",  # noqa: S608
+            endpoint.network, value,
+        )  # fmt: skip
+        if holder:
+            return ConflictError(f"{what} {value} is in use by container `{holder[0]}`", f"take another, or leave {option} out")
+    return None
 
 
 def endpoints(state: State, record: Record | None = None) -> dict[str, list[Endpoint]]:
@@ -142,6 +157,10 @@ def endpoints(state: State, record: Record | None = None) -> dict[str, list[Endp
 
 def taken_ips(state: State, network: str) -> set[str]:
     return {ip for (ip,) in state.rows("SELECT ip FROM endpoints WHERE network = ?", network)}
+
+
+def taken_macs(state: State, network: str) -> set[str]:
+    return {mac for (mac,) in state.rows("SELECT mac FROM endpoints WHERE network = ?", network)}
 
 
 def add_ports(state: State, id: str, published: list[Port]) -> None:
