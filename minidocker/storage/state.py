@@ -99,14 +99,18 @@ class State:
                 f"{self.path} is of version {version}, made by a newer minidocker; this one knows {len(MIGRATIONS)}",
                 "use the newer minidocker, or another --root",
             )
-        self.connection.execute("PRAGMA journal_mode = WAL")
-        with self.transaction():
-            # another process may have been faster
-            (version,) = self.connection.execute("PRAGMA user_version").fetchone()
-            for migration in MIGRATIONS[version:]:
-                for statement in migration.split(";"):
-                    self.connection.execute(statement)
-            self.connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        turn = _take_turn(self.path)
+        try:
+            self.connection.execute("PRAGMA journal_mode = WAL")
+            with self.transaction():
+                # another process may have been faster
+                (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+                for migration in MIGRATIONS[version:]:
+                    for statement in migration.split(";"):
+                        self.connection.execute(statement)
+                self.connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        finally:
+            os.close(turn)
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of a query, or of a change's RETURNING; a broken uniqueness is a ConflictError."""
@@ -151,6 +155,16 @@ class State:
             if name.startswith(prefix):
                 return MinidockerError(f"use the state in {self.path}: {cause}", hint)
         return MinidockerError(f"use the state in {self.path}: {error}")
+
+
+def _take_turn(path: str) -> int:
+    """Wait for a lock on the database's directory, held until the descriptor is closed. Of two that switch to WAL at once SQLite tells
+    one "locked" without waiting, lest they wait for each other."""
+    import fcntl
+
+    descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
 
 
 class Transaction:
