@@ -50,6 +50,11 @@ def list_table_json(family: str, name: str) -> list[dict[str, Any]]:
     return found
 
 
+def tables(family: str) -> list[str]:
+    """The names of the family's tables. Cold paths only."""
+    return [line.split()[2] for line in _nft(["list", "tables", family]).splitlines()]
+
+
 def table_exists(family: str, name: str) -> bool:
     """Whether the kernel has the table: one message and its answer, some 30 us."""
     try:

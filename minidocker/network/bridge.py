@@ -132,19 +132,21 @@ def own_link(network: Network, tag: str, netlink: Socket) -> Link | None:
     return link
 
 
-def observed(network: Network, recorded: dict[str, str] | None = None) -> Observed:
+def observed(network: Network, tag: str, recorded: dict[str, str] | None = None) -> Observed:
     """Read what `up` needs to know. `recorded`: the stored values of networks that are up already; they go before what is read,
-    which by now is what we set. Cold: dumps routes and links."""
+    which by now is what we set. What another data root of this host switched on counts as off. Cold: dumps routes and links,
+    runs nft."""
     with Socket() as netlink:
         links = {link.index: link for link in map(Link, netlink.dump(links_dump()))}
         routes = [Route(body) for body in netlink.dump(routes_dump())]
     ways_out = _uplinks(routes, links)
     before = dict(recorded or {})
+    set_by_others = firewall.guarded_by_others(tag)
     for link, _ in ways_out:
         name = sysctl.forwarding(link.name)
         value = sysctl.read(name)
         if value is not None:
-            before.setdefault(name, value)
+            before.setdefault(name, "0" if link.name in set_by_others else value)
     mtu = network.mtu or (ways_out[0][1] if ways_out else DEFAULT_MTU)
     return Observed(mtu, before)
 
@@ -172,8 +174,7 @@ def up(network: Network, tag: str, observed: Observed) -> Plan:
         sysctl.Set(f"{ours}/disable_ipv6", "1", "IPv6 was not asked for", optional=True),
         sysctl.Set(f"{ours}/accept_ra", "0", "and no router advertisement from a container is believed", optional=True),
         sysctl.Set(sysctl.forwarding(network.bridge), "1", "forward what containers send"),
-        *(sysctl.Set(name, "1", "and what comes back to them by the uplink", before=value)
-          for name, value in observed.before.items() if value == "0"),
+        *(Forward(tag, name) for name in observed.guarded),
         BringUp(network, tag),
     ])
 
@@ -183,7 +184,7 @@ def down(network: Network, tag: str, restore: dict[str, str], last: bool) -> Pla
     was (`restore`: the stored `Observed.before`) and the nft table goes."""
     steps: list[Step] = []
     if last:
-        steps += [sysctl.Restore(name, value) for name, value in restore.items() if value == "0"]
+        steps += [StopForwarding(tag, name) for name in guarded(restore)]
     steps.append(RemoveBridge(network, tag))
     if last:
         steps.append(Delete(tag, "no network is left"))
@@ -235,6 +236,52 @@ class CreateBridge(Step):
     def undo(self, at: At) -> None:
         if self._made:
             RemoveBridge(self.network, self.tag).apply(at)
+
+
+class Forward(Step):
+    """Let an uplink forward: what comes back to containers arrives by it. The table drops there what is not theirs."""
+
+    title = NETWORK
+    why = "forward what comes back to them by the uplink"
+
+    def __init__(self, tag: str, uplink: str) -> None:
+        self.tag = tag
+        self.uplink = uplink
+        self.name = sysctl.forwarding(uplink)
+        self._switched = False
+
+    def shell(self) -> str:
+        return f"sysctl -q -w {self.name}=1"
+
+    def apply(self, at: At) -> None:
+        if sysctl.read(self.name) == "0":
+            sysctl.write(self.name, "1")
+            self._switched = True
+
+    def undo(self, at: At) -> None:
+        if self._switched:  # else another network has it on, and needs it
+            StopForwarding(self.tag, self.uplink).apply(at)
+
+
+class StopForwarding(Step):
+    """Make an uplink's forwarding what it was, off; unless the interface is gone, another data root has networks on it, or
+    somebody has switched forwarding on for the whole host since: then it is theirs, and ours to leave on."""
+
+    title = NETWORK
+    why = "as it was before the first network"
+
+    def __init__(self, tag: str, uplink: str) -> None:
+        self.tag = tag
+        self.uplink = uplink
+        self.name = sysctl.forwarding(uplink)
+
+    def shell(self) -> str:
+        return f"sysctl -q -w {self.name}=0"
+
+    def apply(self, at: At) -> None:
+        if (sysctl.read(self.name) == "1" and sysctl.read(sysctl.FORWARDING_OF_ALL) == "0"
+                and self.uplink not in firewall.guarded_by_others(self.tag)):
+            sysctl.write(self.name, "0")
 
 
 class BringUp(Step):

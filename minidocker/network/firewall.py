@@ -16,7 +16,7 @@ from __future__ import annotations
 from minidocker.kernel import nftables
 from minidocker.kernel.nftables import NftError, quoted
 from minidocker.network import publish
-from minidocker.plan import NETWORK, At, Step
+from minidocker.plan import NETWORK, At, Step, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Rules(Step):
         self.added = list(added)
 
     def shell(self) -> str:
-        return _heredoc(self.script)
+        return _typed(self.script)
 
     def describe(self) -> str:
         return f"change nftables table `{table(self.tag)}`"
@@ -182,7 +182,7 @@ class Remove(Step):
         self.why = why
 
     def shell(self) -> str:
-        return _heredoc(removing(self.tag, self.elements))
+        return _typed(removing(self.tag, self.elements))
 
     def apply(self, at: At) -> None:
         remove(self.tag, self.elements)
@@ -219,11 +219,26 @@ def remove(tag: str, elements: Sequence[str]) -> None:
                 remove(tag, [element])
 
 
+def guarded_by_others(tag: str) -> set[str]:
+    """The uplinks that networks of other data roots on this host keep from forwarding what is not theirs. Cold."""
+    found: set[str] = set()
+    for name in nftables.tables(FAMILY):
+        if name.startswith(table("")) and name != table(tag):
+            found.update(_elements(name, "uplinks"))
+    return found
+
+
 def _has_bridges(tag: str) -> bool:
     """Cold: whether any network is left in the table."""
-    listed = nftables.list_table_json(FAMILY, table(tag))
-    return any(item["set"].get("elem") for item in listed if item.get("set", {}).get("name") == "bridges")
+    return bool(_elements(table(tag), "bridges"))
 
 
-def _heredoc(script: str) -> str:
-    return f"nft -f - <<'END'\n{script}END"
+def _elements(table_name: str, set_name: str) -> list[str]:
+    """The elements of a set of strings. Cold."""
+    listed = nftables.list_table_json(FAMILY, table_name)
+    return [str(element) for item in listed if item.get("set", {}).get("name") == set_name for element in item["set"].get("elem", ())]
+
+
+def _typed(script: str) -> str:
+    """As a here-string, not a here-document: it may be indented where it is shown."""
+    return f"nft -f - <<< {quote(script)}"

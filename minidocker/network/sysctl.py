@@ -43,15 +43,14 @@ def write(name: str, value: str) -> None:
 
 
 class Set(Step):
-    """Set `name` to `value`; undone by writing `before`, where that is given. `optional`: a kernel without it needs it not."""
+    """Set `name` to `value`, of a link that is ours and takes the setting with it. `optional`: a kernel without it needs it not."""
 
     title = NETWORK
 
-    def __init__(self, name: str, value: str, why: str, before: str = "", optional: bool = False) -> None:
+    def __init__(self, name: str, value: str, why: str, optional: bool = False) -> None:
         self.name = name
         self.value = value
         self.why = why
-        self.before = before
         self.optional = optional
 
     def shell(self) -> str:
@@ -60,32 +59,3 @@ class Set(Step):
     def apply(self, at: At) -> None:
         if not self.optional or os.path.exists(f"/proc/sys/{self.name}"):
             write(self.name, self.value)
-
-    def undo(self, at: At) -> None:
-        if self.before:
-            restore(self.name, self.before)
-
-
-class Restore(Step):
-    """Give a setting its recorded value back."""
-
-    title = NETWORK
-
-    def __init__(self, name: str, value: str) -> None:
-        self.name = name
-        self.value = value
-        self.why = "as it was before the first network"
-
-    def shell(self) -> str:
-        return f"sysctl -q -w {self.name}={self.value}"
-
-    def apply(self, at: At) -> None:
-        restore(self.name, self.value)
-
-
-def restore(name: str, value: str) -> None:
-    """Write `value` back, unless the interface is gone, or somebody has switched forwarding on for the whole host since: then
-    it is theirs, and ours to leave on."""
-    if read(name) is None or (name.endswith("/forwarding") and read(FORWARDING_OF_ALL) == "1"):
-        return
-    write(name, value)

@@ -14,6 +14,8 @@ import pytest
 
 from minidocker.errors import ConflictError, KernelError, UsageError
 from minidocker.kernel import nftables
+from minidocker.kernel.netlink import Socket
+from minidocker.kernel.rtnetlink import veth_create
 from minidocker.network import bridge, endpoint, firewall, ipam, names, publish, sysctl
 from minidocker.plan import At
 from minidocker.spec.records import Endpoint, Network, Port
@@ -63,13 +65,14 @@ class World:
         self.processes: list[subprocess.Popen[str]] = []
         self.recorded: dict[str, str] = {}
         self.links: list[tuple[str, int]] = []
+        self.descriptors: list[int] = []
 
     def network(self, number: int = 0, **options: object) -> Network:
         subnet = f"172.17.{number}.0/24"
         return Network(f"{number:x}23456789abc", f"br{number}", subnet, ipam.gateway(subnet), f"br{number}", **options)  # type: ignore[arg-type]
 
     def up(self, network: Network) -> None:
-        observed = bridge.observed(network, self.recorded)
+        observed = bridge.observed(network, TAG, self.recorded)
         self.recorded = observed.before
         bridge.up(network, TAG, observed).run(At())
 
@@ -88,7 +91,8 @@ class World:
         self.links.append((name, os.stat(path).st_ino))
         for setting, value in endpoint.container_sysctls().items():
             sh(f"ip netns exec {name} sysctl -q -w '{setting}={value}'")
-        return At(pid=process.pid, netns=os.open(path, os.O_RDONLY))
+        self.descriptors.append(os.open(path, os.O_RDONLY))
+        return At(pid=process.pid, netns=self.descriptors[-1])
 
     def endpoint(self, network: Network, number: int, ports: list[Port] | None = None) -> Endpoint:
         ip = network.subnet.replace("0/24", str(number))
@@ -100,7 +104,6 @@ class World:
         place = self.endpoint(network, number, ports)
         at = self.namespace(place.container_name)
         endpoint.attach(network, TAG, place, bridge.ready(network, TAG)).run(at)
-        os.close(at.netns)
         return place
 
     def serve(self, where: str, port: int = 80, protocol: str = "tcp", address: str = "0.0.0.0") -> None:
@@ -124,11 +127,17 @@ class World:
             process.wait()
             if process.stdout:
                 process.stdout.close()
+        for fd in self.descriptors:
+            os.close(fd)
         for name, inode in self.links:
             names.withdraw_netns(name, inode)
         for link in pretend.ip("link"):
             if str(link.get("ifalias", "")).startswith("minidocker:"):
                 sh(f"ip link del {link['ifname']}", check=False)
+        deadline = time.monotonic() + 20
+        while any(str(link["ifname"]).startswith("md") for link in pretend.ip("link")):  # they go with their namespaces
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         sh(f"nft delete table inet {firewall.table(TAG)}", check=False)
         for name in self.recorded:
             sysctl.write(name, "0")
@@ -380,10 +389,39 @@ def test_down_leaves_the_host_as_up_found_it(world: World) -> None:
 def test_a_failed_up_undoes_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     before = state()
     net = world.network()
-    plan = bridge.up(net, TAG, bridge.observed(net))
+    plan = bridge.up(net, TAG, bridge.observed(net, TAG))
     monkeypatch.setattr(plan.steps[-1], "apply", lambda at: (_ for _ in ()).throw(KernelError("test", 1)))
     with pytest.raises(KernelError):
         plan.run(At())
+    assert state() == before
+
+
+def test_a_failed_second_network_leaves_the_first_one_working(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = world.network(0), world.network(1)
+    world.up(a)
+    one = world.attach(a, 2, [Port(8080, 80)])
+    rules = sh("nft list ruleset")
+    plan = bridge.up(b, TAG, bridge.observed(b, TAG, world.recorded))
+    monkeypatch.setattr(plan.steps[-1], "apply", lambda at: (_ for _ in ()).throw(KernelError("test", 1)))
+    with pytest.raises(KernelError):
+        plan.run(At())
+    assert sh("nft list ruleset") == rules
+    assert bridge.ready(b, TAG).state == bridge.ABSENT
+    world.serve("outside")
+    assert world.ask(one.container_name, PEER) == LAN
+
+
+def test_two_data_roots_share_an_uplink(world: World) -> None:
+    """The one that goes first leaves forwarding to the other, the one that goes last switches it off."""
+    before = state()
+    a, b = world.network(0), world.network(1)
+    world.up(a)
+    theirs = bridge.observed(b, "another")
+    bridge.up(b, "another", theirs).run(At())
+    world.down(a)
+    assert sysctl.read(sysctl.forwarding("lan0")) == "1"
+    assert bridge.ready(b, "another").complete
+    bridge.down(b, "another", theirs.before, last=True).run(At())
     assert state() == before
 
 
@@ -518,7 +556,7 @@ def test_the_explained_commands_do_the_same(world: World) -> None:
         return links, there, neighbours, sh("nft list ruleset"), forwards, sysctl.read("net/ipv4/conf/br0/route_localnet")
 
     place = world.endpoint(net, 2, [Port(8080, 80)])
-    observed = bridge.observed(net)
+    observed = bridge.observed(net, TAG)
     plan = bridge.up(net, TAG, observed) + endpoint.attach(net, TAG, place, None)
     plan.run(world.namespace("planned"))
     by_plan = made("planned")
@@ -554,6 +592,22 @@ def test_large_transfers_pass_a_narrow_uplink(world: World) -> None:
     got = subprocess.run(python(one.container_name, client), capture_output=True, text=True, check=True)
     assert int(got.stdout) == 1 << 20
     assert int(process.stdout.readline()) <= 1360
+
+
+def test_the_1024th_container_of_a_bridge_is_refused_clearly(world: World) -> None:
+    """BR_MAX_PORTS is 1,024 with number 0 unused."""
+    net = world.network()
+    world.up(net)
+    crowd = world.namespace("crowd")
+    index = bridge.ready(net, TAG).index
+    with Socket() as netlink:
+        netlink.batch([veth_create(f"md{n}", ipam.host_mac_of(f"10.0.{n >> 8}.{n & 255}"), 1500, index, f"e{n}",
+                                   ipam.mac_of(f"10.0.{n >> 8}.{n & 255}"), crowd.netns) for n in range(1023)])
+    place = world.endpoint(net, 2)
+    with pytest.raises(ConflictError) as full:
+        endpoint.attach(net, TAG, place, bridge.ready(net, TAG)).run(world.namespace("last"))
+    assert str(full.value) == "attach `c02` to bridge `br0`: the bridge is full, it takes 1,023 containers"
+    assert bridge.inspect_link(place.host_link) is None
 
 
 # ---- who has a port
