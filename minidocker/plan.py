@@ -126,7 +126,7 @@ class Plan:
         """
         child = [step for step in self.steps if step.actor == CHILD]
         border = next((i for i, step in enumerate(child, 1) if "$INSIDE" in step.shell()), 0)
-        parts = ["#!/bin/bash", "set -euo pipefail"]
+        parts = ["#!/bin/bash", "set -euo pipefail", "umask 022"]
         for name, steps in (("OUTSIDE", child[:border]), ("INSIDE", child[border:])):
             if steps:
                 parts.append(f"{name}=$(cat <<'{name}_END'\nset -euo pipefail\n{_commands(steps)}\n{name}_END\n)")

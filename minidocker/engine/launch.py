@@ -18,7 +18,7 @@ from minidocker.engine.prepare import Prepared, random_name
 from minidocker.errors import ConflictError, KernelError, MinidockerError
 from minidocker.kernel import namespaces
 from minidocker.network import names
-from minidocker.plan import Plan
+from minidocker.plan import At, Plan
 from minidocker.runtime.container import Launch
 from minidocker.spec.request import RunRequest
 from minidocker.storage import containers, rootfs
@@ -91,8 +91,8 @@ class Session:
 
     def _create(self, prepared: Prepared, link: wiring.Link) -> Launch:
         host = self.host
-        rootfs.make_layers(host.data_directory(self.id))
-        wiring.write_files(host, prepared, link)
+        files = wiring.files(host, prepared, link)
+        files.run(At())
         network = wiring.bring_up(host, link)
         self._pipes()
         launch = Launch(
@@ -100,7 +100,7 @@ class Session:
             on_namespaces=wiring.plan(host, prepared, link), filter=prepared.filter(host), stdio=self.stdio, die_with_parent=True,
         )  # fmt: skip
         if self.request.explain:
-            _tell(self.client, b"P" + (network + launch.plan).explain().encode())
+            _tell(self.client, b"P" + (files + network + launch.plan).explain().encode())
         launch.create()
         return launch
 
@@ -227,7 +227,7 @@ def planned(host: Host, request: RunRequest) -> Plan:
             raise _NotForReal
     except _NotForReal:
         network = wiring.planned_up(host, link)
-    files = wiring.planned_files(host, prepared, link)
+    files = wiring.files(host, prepared, link)
     launch = Launch(id, prepared.configuration(host), host.face, directory=host.run_directory(id), own=host.own_cgroup,
                     on_namespaces=wiring.plan(host, prepared, link), filter=prepared.filter(host))  # fmt: skip
     return files + network + launch.plan

@@ -96,16 +96,18 @@ def bring_up(host: Host, network: Network) -> tuple[bridge.Ready, Plan]:
     if ready.complete:
         return ready, Plan()
     with Lock(host):
-        plan = planned_up(host, network)
+        plan, before = planned_up(host, network)
+        if plan.steps:  # what it will change outside of the network is written down first
+            networks.set_setting(host.state, _FORWARDING, fastjson.dumps({"boot": host.boot, "before": before}))
         plan.run(At())
     return bridge.ready(network, host.tag), plan
 
 
-def planned_up(host: Host, network: Network) -> Plan:
-    """The plan that makes what is missing of the network. What it will change outside of it is written down first."""
+def planned_up(host: Host, network: Network) -> tuple[Plan, dict[str, str]]:
+    """The plan that makes what is missing of the network, and the settings outside of it that the plan changes, as they are."""
     ready = bridge.ready(network, host.tag)
     if ready.complete:
-        return Plan()
+        return Plan(), {}
     if ready.state == bridge.FOREIGN:
         raise ConflictError(
             f"a link called `{network.bridge}` exists already and is not minidocker's",
@@ -119,15 +121,13 @@ def planned_up(host: Host, network: Network) -> Plan:
                 f"minidocker network rm {network.name} lets it be made anew elsewhere",
             )
     seen = bridge.observed(network, host.tag, _recorded(host))
-    if not host.state.connection.in_transaction:
-        networks.set_setting(host.state, _FORWARDING, fastjson.dumps({"boot": host.boot, "before": seen.before}))
     plan = bridge.up(network, host.tag, seen)
     if ready.state == bridge.OURS and not ready.firewall:
         # somebody flushed the ruleset: what is running needs its published ports back, too
         others = [one for one in networks.every(host.state) if one.name != network.name]
         endpoints = [endpoint for group in containers.endpoints(host.state).values() for endpoint in group]
         plan += bridge.reload(host.tag, [*others, network], seen.before, endpoints)
-    return plan
+    return plan, seen.before
 
 
 def _recorded(host: Host) -> dict[str, str]:

@@ -12,10 +12,10 @@ from minidocker.engine.host import Host
 from minidocker.engine.prepare import Prepared
 from minidocker.errors import ConflictError
 from minidocker.network import bridge, endpoint, ipam, names, publish
-from minidocker.plan import At, Plan, Step, quote
+from minidocker.plan import FILESYSTEM, At, Plan, Step, quote
 from minidocker.spec.records import Endpoint, Network, Port
 from minidocker.spec.request import NetworkRequest
-from minidocker.storage import containers, networks
+from minidocker.storage import containers, networks, rootfs
 
 _EPHEMERAL = range(32768, 61000)
 
@@ -97,7 +97,13 @@ def bring_up(host: Host, link: Link) -> Plan:
 
 
 def planned_up(host: Host, link: Link) -> Plan:
-    return engine_networks.planned_up(host, link.network) if link.network else Plan()
+    """What `bring_up` would do."""
+    if link.network is None:
+        return Plan()
+    plan, _ = engine_networks.planned_up(host, link.network)
+    link.ready = bridge.ready(link.network, host.tag)
+    link.ready.mtu = link.ready.mtu or bridge.observed(link.network, host.tag).mtu  # what the bridge will have
+    return plan
 
 
 def plan(host: Host, prepared: Prepared, link: Link) -> Plan:
@@ -171,19 +177,13 @@ def hosts_path(host: Host, record: containers.Record) -> str:
     return f"{engine_networks.names_directory(host, record.request.network)}/{names.HOSTS}{private}"
 
 
-def write_files(host: Host, prepared: Prepared, link: Link) -> None:
-    """Write the container's own files, and its name into its network's."""
-    for path, text in name_files(host, prepared, link).items():
-        with open(path, "wb", buffering=0) as file:
-            file.write(text.encode())
-            os.fchmod(file.fileno(), 0o644)
+def files(host: Host, prepared: Prepared, link: Link) -> Plan:
+    """The container's directory, its own files, and its name in its network's hosts file."""
+    steps: list[Step] = [] if prepared.request.rootfs else [rootfs.MakeSkeleton(prepared.view.lower)]
+    steps.append(MakeFiles(host.data_directory(prepared.id), name_files(host, prepared, link)))
     if link.network is not None and link.endpoint is not None:
-        directory = engine_networks.names_directory(host, link.network.name)
-        names.create(directory)
-        if prepared.request.add_hosts:
-            names.create_private(directory, prepared.id, prepared.request.add_hosts)
-        place = link.endpoint
-        names.add(directory, names.hosts_line(place.ip, place.container_name, place.aliases, place.container_id))
+        steps.append(AddName(engine_networks.names_directory(host, link.network.name), link.endpoint, prepared.request.add_hosts))
+    return Plan(steps)
 
 
 def _resolv_conf(host: Host, prepared: Prepared) -> str:
@@ -205,11 +205,11 @@ def _read(path: str) -> str:
         return ""
 
 
-class _MakeFiles(Step):
-    """For --dry-run: the container's directory and files, as commands."""
+class MakeFiles(Step):
+    """The container's own directory and files; its record says what to remove."""
 
-    title = "filesystem"
-    why = "the container's own layer, and its three files"
+    title = FILESYSTEM
+    why = "the container's own layer of the file system, and its files"
 
     def __init__(self, directory: str, files: dict[str, str]) -> None:
         self.directory = directory
@@ -220,17 +220,36 @@ class _MakeFiles(Step):
         return "\n".join(lines + [f"printf %s {quote(text)} > {quote(path)}" for path, text in self.files.items()])
 
     def apply(self, at: At) -> None:
-        os.makedirs(f"{self.directory}/upper")
-        os.makedirs(f"{self.directory}/work")
+        rootfs.make_layers(self.directory)
         for path, text in self.files.items():
-            with open(path, "w") as file:
-                file.write(text)
+            with open(path, "wb", buffering=0) as file:
+                file.write(text.encode())
+                os.fchmod(file.fileno(), 0o644)
 
 
-def planned_files(host: Host, prepared: Prepared, link: Link) -> Plan:
-    files = name_files(host, prepared, link)
-    if link.network is not None and link.endpoint is not None:
-        place = link.endpoint
-        line = names.hosts_line(place.ip, place.container_name, place.aliases, place.container_id)
-        files[prepared.around.files[0][0]] = names.hosts_header(prepared.request.add_hosts) + line
-    return Plan([_MakeFiles(host.data_directory(prepared.id), files)])
+class AddName(Step):
+    """The container's line in the hosts file of its network."""
+
+    title = FILESYSTEM
+    why = "its neighbours find it by name from here on"
+
+    def __init__(self, directory: str, place: Endpoint, add_hosts: list[tuple[str, str]]) -> None:
+        self.directory = directory
+        self.id = place.container_id
+        self.line = names.hosts_line(place.ip, place.container_name, place.aliases, place.container_id)
+        self.add_hosts = add_hosts
+
+    def shell(self) -> str:
+        hosts = quote(f"{self.directory}/{names.HOSTS}")
+        header = names.hosts_header()
+        lines = [f"mkdir -p {quote(self.directory)}", f"[ -e {hosts} ] || printf %s {quote(header)} > {hosts}"]
+        if self.add_hosts:
+            others = f"tail -n +{header.count(chr(10)) + 1} {hosts}"
+            lines.append(f"{{ printf %s {quote(names.hosts_header(self.add_hosts))}; {others}; }} > {hosts}.{self.id}")
+        return "\n".join([*lines, f"printf %s {quote(self.line)} | tee -a {hosts}* > /dev/null"])
+
+    def apply(self, at: At) -> None:
+        names.create(self.directory)
+        if self.add_hosts:
+            names.create_private(self.directory, self.id, self.add_hosts)
+        names.add(self.directory, self.line)

@@ -102,14 +102,15 @@ class Devices(Step):
         self.nodes = nodes
 
     def shell(self) -> str:
-        lines = []
+        parents = dict.fromkeys(os.path.dirname(path) for path, *_ in self.nodes)
+        lines = ["mkdir -p " + " ".join(f'"$ROOT"{quote(parent)}' for parent in parents)]
         for path, mode, number, uid, gid in self.nodes:
             kind = "p" if stat.S_ISFIFO(mode) else f"{'b' if stat.S_ISBLK(mode) else 'c'} {os.major(number)} {os.minor(number)}"
             target = f'"$ROOT"{quote(path)}'
-            lines.append(f"mknod -m {stat.S_IMODE(mode):o} {target} {kind}")
-            if uid or gid:
-                lines.append(f"chown {uid}:{gid} {target}")
-        lines.extend(f'ln -s {quote(target)} "$ROOT"{quote(path)}' for path, target in _LINKS)
+            owner = f" && chown {uid}:{gid} {target}" if uid or gid else ""
+            lines.append(f"[ -e {target} ] || mknod -m {stat.S_IMODE(mode):o} {target} {kind}{owner}")
+        for path, pointed in _LINKS:
+            lines.append(f'[ -L "$ROOT"{quote(path)} ] || ln -s {quote(pointed)} "$ROOT"{quote(path)}')
         return "\n".join(lines)
 
     def describe(self) -> str:
@@ -208,7 +209,7 @@ class ProtectedPaths(Step):
         if self.masked:
             words = " ".join(quote(path) for path in self.masked)
             lines.append(
-                f'for p in {words}; do if [ -d "$ROOT$p" ]; then mount -t tmpfs -o ro,size=0 tmpfs "$ROOT$p"; '
+                f'for p in {words}; do if [ -d "$ROOT$p" ]; then mount -t tmpfs -o ro,size=0,nr_inodes=1 tmpfs "$ROOT$p"; '
                 'elif [ -e "$ROOT$p" ]; then mount --bind /dev/null "$ROOT$p"; fi; done'
             )
         return "\n".join(lines)

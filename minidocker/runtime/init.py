@@ -67,6 +67,7 @@ class WorkingDirectory(Step):
 
     actor = CHILD
     title = FILESYSTEM
+    why = "where the program will start"
 
     def __init__(self, cwd: str) -> None:
         self.cwd = cwd
@@ -97,7 +98,11 @@ class FindProgram(Step):
         self.path = self.name
 
     def shell(self) -> str:
-        return "read -r _ <&9; exec 9<&-"
+        if "/" in self.name:
+            found = f"[ -x {quote(self.name if self.name[0] == '/' else f'{self.cwd}/{self.name}')} ]"
+        else:
+            found = f"PATH={quote(':'.join(self.search))} type -P {quote(self.name)} > /dev/null"
+        return f"{found} || exit 127\nread -r _ <&9\nexec 9<&-"
 
     def describe(self) -> str:
         return f"find `{self.name}`"

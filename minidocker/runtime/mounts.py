@@ -65,6 +65,16 @@ _PROPAGATIONS: dict[str, int] = {
 }
 
 
+# Why a container has a mount of this type.
+_REASONS = {
+    "bind": "seen in there as it is out here",
+    "proc": "the processes of its own PID namespace",
+    "sysfs": "the network interfaces of its own network namespace, and the machine's devices",
+    "devpts": "terminals of its own",
+    "mqueue": "the message queues of its own IPC namespace",
+}
+
+
 class Options:
     """OCI mount options, sorted by the system call that takes them.
 
@@ -116,14 +126,14 @@ class Mount(Step):
     actor = CHILD
     title = FILESYSTEM
 
-    def __init__(self, entry: dict[str, Any], why: str = "") -> None:
+    def __init__(self, entry: dict[str, Any]) -> None:
         self.destination: str = entry["destination"]
         self.options = Options(entry.get("options", []))
         self.words: list[str] = entry.get("options", [])
         bound = entry.get("type") == "bind" or self.options.bind
         self.type: str = "bind" if bound else entry.get("type", "none")
         self.source: str = entry.get("source") or self.type
-        self.why = why
+        self.why = self.why or _REASONS.get(self.type) or f"its own `{self.destination}`, which goes with it"
 
     def shell(self) -> str:
         target = f'"$ROOT"{quote(self.destination)}'
@@ -134,9 +144,12 @@ class Mount(Step):
             lines.append(f"mkdir -p {target}" if directory else f"[ -e {target} ] || install -D -m 644 /dev/null {target}")
             how = "--rbind" if self.options.bind == "rbind" else "--bind"
             lines.append(f"mount {how} {quote(self.source)} {target}")
-            attributes = [w for w in self.words if w in _FLAGS or w in _ATIMES]
+            attributes = ",".join(w for w in self.words if w in _FLAGS or w in _ATIMES)
             if attributes:
-                lines.append(f"mount -o {','.join(['remount', 'bind', *attributes])} {target}")
+                lines.append(f"mount -o remount,bind,{attributes} {target}")
+            recursive = ",".join(w[1:] for w in self.words if w[:1] == "r" and (w[1:] in _FLAGS or w[1:] in _ATIMES))
+            if recursive:
+                lines.append(f'findmnt -nlRo TARGET -M {target} | while read -r m; do mount -o remount,bind,{recursive} "$m"; done')
         else:
             words = ",".join(w for w in self.words if w not in _PROPAGATIONS)
             lines.append(f"mkdir -p {target}")

@@ -69,7 +69,10 @@ class Spawn(Step):
         self.pidfd = -1
 
     def shell(self) -> str:
-        return 'start=$(mktemp -u) && mkfifo "$start" && export start INSIDE\nbash -c "$OUTSIDE" &\nPID=$!'
+        return (
+            'start=$(mktemp -u)\nmkfifo "$start" && exec 9<> "$start" && rm "$start"\n'
+            'INSIDE=$INSIDE bash -c "$OUTSIDE" &\nCHILD=$!\ntrap \'kill -9 "$CHILD" 2> /dev/null || :\' EXIT'
+        )
 
     def describe(self) -> str:
         return "clone the container's first process"
@@ -145,7 +148,7 @@ class AwaitNamespaces(Step):
         self.ours = ours
 
     def shell(self) -> str:
-        return 'until INIT=$(pgrep -P "$PID"); do sleep 0.01; done; PID=$INIT'
+        return 'until PID=$(pgrep -P "$CHILD"); do kill -0 "$CHILD"; sleep 0.01; done'
 
     def describe(self) -> str:
         return "wait for the container's namespaces"
@@ -175,7 +178,7 @@ class Unshare(Step):
     def shell(self) -> str:
         enter = "".join(f"nsenter --{_FILE_OPTION[flag]}={quote(path)} " for flag, path in self.namespaces.joined)
         options = " ".join(_UNSHARE_OPTION[name] for name in self.namespaces.names)
-        return f'exec 9<> "$start"\nexec {enter}unshare {options} --fork --kill-child bash -c "$INSIDE"'
+        return f'exec {enter}unshare {options} --fork --kill-child bash -c "$INSIDE"'
 
     def describe(self) -> str:
         return "make the namespaces " + ", ".join(self.namespaces.names)
@@ -270,7 +273,7 @@ class AwaitReady(Step):
         self.terminal = -1
 
     def shell(self) -> str:
-        return 'echo > "$start"\nwait "$!"'
+        return 'echo >&9\nwait "$CHILD"'
 
     def describe(self) -> str:
         return "wait for the container's first process"

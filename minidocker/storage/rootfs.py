@@ -15,6 +15,7 @@ import stat
 
 from minidocker.errors import MinidockerError, NotFoundError, UsageError
 from minidocker.kernel import mounts as k
+from minidocker.plan import FILESYSTEM, At, Step, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class View:
 
 def host_view(data_root: str, directory: str) -> View:
     """The host's programs over a skeleton; `directory` is the container's own, for the upper layer."""
-    layout = [(path, _kind(path)) for path in PROGRAM_DIRECTORIES]
+    layout = _layout()
     lower = _skeleton(data_root, layout)
     bound = [path for path, kind in layout if kind == "directory"]
     entries = [_overlay(lower, directory)]
@@ -112,6 +113,11 @@ def _escaped(path: str, also: str = "") -> str:
     return path
 
 
+def _layout() -> list[tuple[str, str]]:
+    """The shape of the host's root directory."""
+    return [(path, _kind(path)) for path in PROGRAM_DIRECTORIES]
+
+
 def _kind(path: str) -> str:
     """"directory", "" for absent, or where the link points."""
     try:
@@ -127,6 +133,38 @@ def _skeleton(data_root: str, layout: list[tuple[str, str]]) -> str:
     if not os.path.isdir(path):
         _build(path, layout)
     return path
+
+
+class MakeSkeleton(Step):
+    """The skeleton at `path`. It stands already when a plan is made (`host_view`); a script may run where it does not."""
+
+    title = FILESYSTEM
+    why = "what is under the host's programs: an empty tree with an /etc of its own"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def shell(self) -> str:
+        """The tree as it is."""
+        directories, modes, others = [], [], []
+        for directory, names, files in os.walk(self.path):
+            directories.append(quote(directory))
+            mode = stat.S_IMODE(os.stat(directory).st_mode)
+            if mode != 0o755:
+                modes.append(f"  chmod {mode:o} {quote(directory)}")
+            for path in (f"{directory}/{name}" for name in [*names, *files]):
+                if os.path.islink(path):
+                    others.append(f"  ln -s {quote(os.readlink(path))} {quote(path)}")
+                elif path.removeprefix(self.path) in _COPIED_FILES:
+                    others.append(f"  cp {path.removeprefix(self.path)} {quote(path)}")
+                elif os.path.isfile(path):
+                    with open(path, encoding="utf-8") as file:
+                        others.append(f"  printf %s {quote(file.read())} > {quote(path)}")
+        return "\n".join([f"[ -d {quote(self.path)} ] || {{", "  mkdir -p " + " ".join(directories), *modes, *others, "}"])
+
+    def apply(self, at: At) -> None:
+        if not os.path.isdir(self.path):
+            _build(self.path, _layout())
 
 
 def _build(path: str, layout: list[tuple[str, str]]) -> None:
