@@ -80,6 +80,36 @@ class Host:
         """The container's cgroup below the root of every hierarchy."""
         return f"{(parent or '').strip('/')}/{self.own_cgroup}/{id}".lstrip("/")
 
+    def claim(self, id: str) -> int:
+        """Take the container's lock (see `hold_lock`), making its run directory; -1 when a living process has it.
+
+        One at a time, and `drop_run_directory` too: a run directory without its lock would be taken for abandoned between the two steps
+        of making it.
+        """
+        turn = self._take_turn()
+        try:
+            os.makedirs(self.run_directory(id), 0o700, exist_ok=True)
+            return hold_lock(f"{self.run_directory(id)}/lock")
+        except BlockingIOError:
+            return -1
+        finally:
+            os.close(turn)
+
+    def drop_run_directory(self, id: str) -> None:
+        """The last thing whoever has claimed a container does with it."""
+        from minidocker.storage import rootfs
+
+        turn = self._take_turn()
+        try:
+            rootfs.remove_tree(self.run_directory(id))
+        finally:
+            os.close(turn)
+
+    def _take_turn(self) -> int:
+        descriptor = os.open(f"{self.run}/containers", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return descriptor
+
     @property
     def own_cgroup(self) -> str:
         return f"minidocker-{self.tag}"
@@ -98,7 +128,11 @@ def hold_lock(path: str) -> int:
     (fcntl(2)). Closing any descriptor of the file in this process would let go of it too.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

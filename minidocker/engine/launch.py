@@ -13,7 +13,7 @@ import time
 
 from minidocker.engine import monitor, reconcile, teardown, wiring
 from minidocker.engine.client import failure_message
-from minidocker.engine.host import Host, hold_lock
+from minidocker.engine.host import Host
 from minidocker.engine.prepare import Prepared, random_name
 from minidocker.errors import ConflictError, KernelError, MinidockerError
 from minidocker.kernel import namespaces
@@ -21,7 +21,7 @@ from minidocker.network import names
 from minidocker.plan import At, Plan
 from minidocker.runtime.container import Launch
 from minidocker.spec.request import RunRequest
-from minidocker.storage import containers, rootfs
+from minidocker.storage import containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,14 +68,13 @@ class Session:
         self.run_directory = host.run_directory(self.id)
 
     def live(self) -> None:
-        os.mkdir(self.run_directory, 0o700)
-        self.lock = hold_lock(f"{self.run_directory}/lock")
+        self.lock = self.host.claim(self.id)
         reconcile.sweep(self.host, but=self.id)
         try:
             prepared = Prepared(self.host, self.request, self.id)
             self.record, link = register(self.host, prepared)
         except BaseException:
-            rootfs.remove_tree(self.run_directory)
+            self.host.drop_run_directory(self.id)
             raise
         try:
             launch = self._create(prepared, link)

@@ -17,6 +17,7 @@ _SIGKILL = 9
 _STOP_TIMEOUT = 10.0
 # A killed container's processes are gone in milliseconds; one in an uninterruptible system call may take as long as its disk does.
 _KILL_TIMEOUT = 10.0
+_PAUSE = 0.01
 
 
 def stop(host: Host, reference: str, timeout: float | None) -> None:
@@ -64,18 +65,44 @@ def remove(host: Host, reference: str, force: bool) -> None:
     """Remove a container and its files; a running one only with `force`."""
     reconcile.sweep(host)
     record = containers.find(host.state, reference)
-    if record.status != containers.EXITED:
-        if not force:
-            raise StateError(f"container `{record.name}` is running", f"minidocker stop {record.name}, or rm -f")
+    if not force and record.status in (containers.CREATING, containers.RUNNING):
+        raise StateError(f"container `{record.name}` is running", f"minidocker stop {record.name}, or rm -f")
+    deadline = time.monotonic() + _KILL_TIMEOUT
+    while not _remove_ended(host, record.id):
+        if time.monotonic() > deadline:
+            raise StateError(f"container `{record.name}` is still {record.status}", "another minidocker is at work on it: try again")
+        current = containers.get(host.state, record.id)
+        if current is None:
+            return  # with --rm its monitor has done it, or another rm
+        record = current
         try:
-            kill(host, record.id, _SIGKILL)
+            if record.status == containers.RUNNING:
+                kill(host, record.id, _SIGKILL)
+            else:
+                time.sleep(_PAUSE)  # its monitor is about to get it running, or somebody is about to remove it
         except (NotFoundError, StateError):
             _wait_for_monitor(host, record)
-    if containers.get(host.state, record.id) is None:
-        return  # with --rm its monitor has done it
-    containers.update(host.state, record.id, status=containers.REMOVING)
-    rootfs.remove_tree(host.data_directory(record.id))
-    containers.delete(host.state, record.id)
+
+
+def _remove_ended(host: Host, id: str) -> bool:
+    """Remove a container that has ended; False when it has not, or a living process has it in its hands."""
+    lock = host.claim(id)
+    if lock < 0:
+        return False
+    try:
+        record = containers.get(host.state, id)
+        ended = record is None or record.status == containers.EXITED
+        if ended and record is not None:
+            containers.update(host.state, id, status=containers.REMOVING)
+            rootfs.remove_tree(host.data_directory(id))
+            containers.delete(host.state, id)
+        if ended:
+            host.drop_run_directory(id)
+    finally:
+        os.close(lock)
+    if not ended:
+        reconcile.sweep(host)  # its monitor is gone, and nobody has finished it yet
+    return ended
 
 
 def _kill_all(host: Host, record: containers.Record, pidfd: int) -> None:

@@ -15,18 +15,26 @@ from minidocker.storage import containers
 
 def sweep(host: Host, but: str = "") -> None:
     """Finish every container whose monitor is gone, and remove run directories that no record speaks of. `but` is our own id."""
-    unfinished = containers.unfinished(host.state)
-    for record in unfinished:
-        if record.id != but and not lock_holder(f"{host.run_directory(record.id)}/lock"):
-            _finish(host, record)
-    known = {record.id for record in unfinished}
-    for id in os.listdir(f"{host.run}/containers"):
-        if id in known or id == but or lock_holder(f"{host.run_directory(id)}/lock"):
-            continue
-        if not containers.is_unfinished(host.state, id):  # asked after the lock: a record is always younger than its lock
-            from minidocker.storage import rootfs
+    unfinished = [record.id for record in containers.unfinished(host.state)]
+    for id in {*unfinished, *os.listdir(f"{host.run}/containers")}:
+        if id != but and not lock_holder(f"{host.run_directory(id)}/lock"):
+            _settle(host, id)
 
-            rootfs.remove_tree(host.run_directory(id))
+
+def _settle(host: Host, id: str) -> None:
+    """Finish one that seems abandoned, unless somebody else is faster. What is true is asked again once it is ours: its monitor may just
+    have written down its end, which is not to be overwritten."""
+    lock = host.claim(id)
+    if lock < 0:
+        return
+    try:
+        record = containers.get(host.state, id)
+        if record is None or record.status == containers.EXITED:
+            host.drop_run_directory(id)
+        else:
+            _finish(host, record)
+    finally:
+        os.close(lock)
 
 
 def _finish(host: Host, record: containers.Record) -> None:

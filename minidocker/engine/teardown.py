@@ -61,7 +61,7 @@ def finish(host: Host, record: containers.Record, exit_code: int | None, finishe
                 pid=0, netns=0, error="; ".join([error, *troubles] if error else troubles),
             )  # fmt: skip
     # last: as long as the lock file is there nobody else takes this container for abandoned
-    _attempt(lambda: rootfs.remove_tree(host.run_directory(record.id)), troubles)
+    _attempt(lambda: host.drop_run_directory(record.id), troubles)
     return troubles
 
 
