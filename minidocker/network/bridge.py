@@ -152,9 +152,10 @@ def observed(network: Network, tag: str, recorded: dict[str, str] | None = None)
 
 
 def _uplinks(routes: list[Route], links: dict[int, Link]) -> list[tuple[Link, int]]:
-    """The links by which this host reaches others through a gateway, each with the MTU of that way, default routes first."""
+    """The links by which this host reaches others, through a gateway or next to it (a second LAN, a VPN), each with the MTU of that
+    way, default routes first."""
     found: dict[int, tuple[Link, int]] = {}
-    for route in sorted((r for r in routes if r.type == "unicast" and (r.gateway or not r.prefix)), key=lambda r: (r.prefix, r.priority)):
+    for route in sorted((r for r in routes if r.type == "unicast"), key=lambda r: (r.prefix, r.priority)):
         for index in route.devices:
             link = links.get(index)
             if link and not link.flags & IFF_LOOPBACK and not link.alias.startswith("minidocker:"):
