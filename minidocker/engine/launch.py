@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 
@@ -50,11 +51,19 @@ def become_monitor(host: Host, request: RunRequest, client: _socket.socket) -> N
     os._exit(0)
 
 
-def _tell(client: _socket.socket, message: bytes) -> None:
+def _tell(client: _socket.socket, message: bytes) -> bool:
+    """False when the command is gone and there is nobody to tell."""
     try:
         client.sendall(message)
     except OSError:
-        return  # the command is gone: there is nobody to tell
+        return False
+    return True
+
+
+def _is_gone(client: _socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(client, select.POLLHUP)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
 class Session:
@@ -72,6 +81,8 @@ class Session:
         reconcile.sweep(self.host, but=self.id)
         try:
             prepared = Prepared(self.host, self.request, self.id)
+            if _is_gone(self.client):
+                raise MinidockerError("the command was killed")  # whoever killed it wants no container
             self.record, link = register(self.host, prepared)
         except BaseException:
             self.host.drop_run_directory(self.id)
@@ -79,10 +90,11 @@ class Session:
         try:
             launch = self._create(prepared, link)
             self._start(launch)
+            if not _tell(self.client, b"S" + self.id.encode()):
+                raise MinidockerError("the command was killed before its container had started")
         except BaseException as error:
             self._give_up(link, error)
             raise
-        _tell(self.client, b"S" + self.id.encode())
         if self.request.detach:
             self._become_resident(launch)
         else:
