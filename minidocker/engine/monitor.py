@@ -59,9 +59,7 @@ class Log:
 
     def _append(self, stream: int, data: bytes) -> None:
         if self.size >= LOG_LIMIT:
-            os.close(self.descriptor)
-            os.rename(self.path, self.path + ".1")
-            self._open()
+            self._rotate()
         record = struct.pack(LOG_HEADER, time.time_ns(), stream, len(data)) + data
         written = os.write(self.descriptor, record)
         if written < len(record):
@@ -69,6 +67,19 @@ class Log:
             os.ftruncate(self.descriptor, self.size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.size += written
+
+
+    def _rotate(self) -> None:
+        """The new file is there before the old one goes: where there is no room for it, all stays as it is for another try."""
+        fresh = os.open(self.path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        try:
+            os.rename(self.path, self.path + ".1")
+            os.rename(self.path + ".new", self.path)
+        except OSError:
+            os.close(fresh)
+            raise
+        os.close(self.descriptor)
+        self.descriptor, self.size = fresh, 0
 
 
 class Monitor:
