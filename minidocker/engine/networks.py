@@ -9,7 +9,7 @@ import time
 from minidocker.engine import reconcile
 from minidocker.engine.host import Host
 from minidocker.errors import ConflictError, UnsupportedError, UsageError
-from minidocker.network import bridge, ipam, occupied
+from minidocker.network import bridge, ipam, occupied, ownership
 from minidocker.plan import At, Plan
 from minidocker.spec import fastjson
 from minidocker.spec.records import Network
@@ -20,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-DEFAULT = "br0"
 _RESERVED = ("none", "host", "bridge", "default")
 _LONGEST_LINK = 15
 # What the uplinks' forwarding was before the first network; only true for the boot it was read in.
@@ -63,7 +62,8 @@ def designed(host: Host, request: NetworkRequest) -> Network:
     """The network that would be made: subnet, gateway, bridge chosen or checked; nothing is changed."""
     if request.name in _RESERVED or request.name.startswith("container:"):
         raise UsageError(f"a network cannot be called `{request.name}`", "that name means something to --net")
-    in_use = _in_use(host)
+    ours = [ipam.Occupied(network.subnet, f"network `{network.name}`") for network in networks.every(host.state)]
+    in_use = ours + occupied.occupied()
     if request.subnet:
         subnet = ipam.check_subnet(request.subnet)
         owner = ipam.overlap(subnet, in_use)
@@ -72,27 +72,22 @@ def designed(host: Host, request: NetworkRequest) -> Network:
     else:
         subnet, skipped = ipam.choose_subnet(ipam.DEFAULT_SUBNET, in_use)
         for passed_over, owner in skipped:
-            host.notice(f"{passed_over} is in use here ({owner}): network {request.name} takes {subnet}")
+            if not any(network.owner == owner for network in ours):  # that one's subnet is no news
+                host.notice(f"{passed_over} is in use here ({owner}): network {request.name} takes {subnet}")
     gateway = ipam.check_gateway(subnet, request.gateway) if request.gateway else ipam.gateway(subnet)
     id = os.urandom(6).hex()
     link = request.bridge or (request.name if len(request.name) <= _LONGEST_LINK else f"md-{id}")
     network = Network(id, request.name, subnet, gateway, link, "bridge", request.mtu or 0, request.internal, request.labels, time.time())
-    if bridge.inspect_link(link) is not None:
+    if ownership.inspect_link(link) is not None:
         raise ConflictError(
             f"a link called `{link}` exists already and is not minidocker's", "choose another: minidocker network create --bridge NAME ..."
         )
     return network
 
 
-def _in_use(host: Host) -> list[ipam.Occupied]:
-    """What the kernel routes, and our own networks, up or not."""
-    ours = [ipam.Occupied(network.subnet, f"network `{network.name}`") for network in networks.every(host.state)]
-    return ours + occupied.occupied()
-
-
-def bring_up(host: Host, network: Network) -> tuple[bridge.Ready, Plan]:
+def bring_up(host: Host, network: Network) -> tuple[ownership.Ready, Plan]:
     """Make the network's bridge and rules where they are not there; returns how the bridge is, and the plan that was run for it."""
-    ready = bridge.ready(network, host.tag)
+    ready = ownership.ready(network, host.tag)
     if ready.complete:
         return ready, Plan()
     with Lock(host):
@@ -100,20 +95,20 @@ def bring_up(host: Host, network: Network) -> tuple[bridge.Ready, Plan]:
         if plan.steps:  # what it will change outside of the network is written down first
             networks.set_setting(host.state, _FORWARDING, fastjson.dumps({"boot": host.boot, "before": before}))
         plan.run(At())
-    return bridge.ready(network, host.tag), plan
+    return ownership.ready(network, host.tag), plan
 
 
 def planned_up(host: Host, network: Network) -> tuple[Plan, dict[str, str]]:
     """The plan that makes what is missing of the network, and the settings outside of it that the plan changes, as they are."""
-    ready = bridge.ready(network, host.tag)
+    ready = ownership.ready(network, host.tag)
     if ready.complete:
         return Plan(), {}
-    if ready.state == bridge.FOREIGN:
+    if ready.state == ownership.FOREIGN:
         raise ConflictError(
             f"a link called `{network.bridge}` exists already and is not minidocker's",
             f"remove it, or use another network: minidocker network create --bridge NAME {network.name}2",
         )
-    if ready.state == bridge.ABSENT:
+    if ready.state == ownership.ABSENT:
         owner = ipam.overlap(network.subnet, occupied.occupied())
         if owner:
             raise ConflictError(
@@ -122,7 +117,7 @@ def planned_up(host: Host, network: Network) -> tuple[Plan, dict[str, str]]:
             )
     seen = bridge.observed(network, host.tag, _recorded(host))
     plan = bridge.up(network, host.tag, seen)
-    if ready.state == bridge.OURS and not ready.firewall:
+    if ready.state == ownership.OURS and not ready.firewall:
         # somebody flushed the ruleset: what is running needs its published ports back, too
         others = [one for one in networks.every(host.state) if one.name != network.name]
         endpoints = [endpoint for group in containers.endpoints(host.state).values() for endpoint in group]
@@ -149,11 +144,7 @@ def remove(host: Host, reference: str) -> None:
         bridge.down(network, host.tag, _recorded(host), last).run(At())
         if last:
             networks.set_setting(state, _FORWARDING, "")
-    rootfs.remove_tree(names_directory(host, network.name))
-
-
-def names_directory(host: Host, network: str) -> str:
-    return f"{host.run}/networks/{network}"
+    rootfs.remove_tree(host.names_directory(network.name))
 
 
 def ls(host: Host) -> list[dict[str, object]]:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import os
 
-from minidocker.engine import networks as engine_networks
 from minidocker.engine.host import Host
 from minidocker.engine.prepare import Prepared
 from minidocker.errors import ConflictError
-from minidocker.network import bridge, endpoint, ipam, names, publish
+from minidocker.network import endpoint, ipam, names, ownership
 from minidocker.plan import FILESYSTEM, At, Plan, Step, quote
 from minidocker.spec.records import Endpoint, Network, Port
 from minidocker.spec.request import NetworkRequest
 from minidocker.storage import containers, networks, rootfs
 
-_EPHEMERAL = range(32768, 61000)
+DEFAULT_NETWORK = "br0"
 
 
 class Link:
@@ -29,7 +28,7 @@ class Link:
         self.network = network
         self.endpoint = endpoint
         self.made = made
-        self.ready: bridge.Ready | None = None
+        self.ready: ownership.Ready | None = None
 
 
 def register(host: Host, prepared: Prepared, name: str) -> Link:
@@ -38,20 +37,23 @@ def register(host: Host, prepared: Prepared, name: str) -> Link:
     if prepared.around.netns != "" or request.network == "none":
         return Link(None, None, False)
     network = networks.get(state, request.network)
-    made = network is None and request.network == engine_networks.DEFAULT
+    made = network is None and request.network == DEFAULT_NETWORK
     if network is None:
-        network = engine_networks.designed(host, NetworkRequest(request.network)) if made else networks.find(state, request.network)
-    taken = containers.taken_ips(state, network.name)
+        network = _designed(host) if made else networks.find(state, request.network)
     if request.ip:
-        ip = ipam.check_address(network.subnet, network.gateway, request.ip, taken)
+        ip = ipam.check_address(network.subnet, network.gateway, request.ip)
     else:
+        taken = containers.taken_ips(state, network.name)
         ip = ipam.allocate(network.subnet, taken, networks.last_ip(state, network.name), network.gateway)
         macs = set() if request.mac_address else containers.taken_macs(state, network.name)
         while ipam.mac_of(ip) in macs:  # somebody chose the MAC that goes with this address
             taken.add(ip)
             ip = ipam.allocate(network.subnet, taken, ip, network.gateway)
-    ports = _host_ports(host, request.publish)
-    publish.check_unheld(ports)
+    ports: list[Port] = []
+    if request.publish:
+        from minidocker.engine.ports import chosen
+
+        ports = chosen(host, request.publish)
     if made:
         networks.insert(state, network)
     aliases = list(request.network_aliases)
@@ -63,36 +65,22 @@ def register(host: Host, prepared: Prepared, name: str) -> Link:
     return Link(network, place, made)
 
 
-def _host_ports(host: Host, wanted: list[Port]) -> list[Port]:
-    """The ports to publish, with a free host port for each that left it to us."""
-    if not wanted:
-        return []
-    used = {(port.protocol, port.host_port) for group in containers.ports(host.state).values() for port in group}
-    used |= {(port.protocol, port.host_port) for port in wanted}
-    chosen = []
-    for port in wanted:
-        number = port.host_port or _free_port(port, used)
-        used.add((port.protocol, number))
-        chosen.append(Port(number, port.container_port, port.host_ip, port.protocol))
-    return chosen
+def _designed(host: Host) -> Network:
+    from minidocker.engine import networks as management
 
-
-def _free_port(port: Port, used: set[tuple[str, int]]) -> int:
-    for number in _EPHEMERAL:
-        if (port.protocol, number) not in used:
-            try:
-                publish.check_unheld([Port(number, port.container_port, port.host_ip, port.protocol)])
-                return number
-            except ConflictError:
-                continue
-    raise ConflictError(f"no host port is free between {_EPHEMERAL.start} and {_EPHEMERAL.stop - 1}", "name one: -p HOSTPORT:PORT")
+    return management.designed(host, NetworkRequest(DEFAULT_NETWORK))
 
 
 def bring_up(host: Host, link: Link) -> Plan:
     """Make the network's bridge where it is missing; returns what was done for it."""
     if link.network is None:
         return Plan()
-    link.ready, plan = engine_networks.bring_up(host, link.network)
+    link.ready = ownership.ready(link.network, host.tag)
+    if link.ready.complete:
+        return Plan()
+    from minidocker.engine import networks as management  # only for the first container of a network
+
+    link.ready, plan = management.bring_up(host, link.network)
     return plan
 
 
@@ -100,8 +88,11 @@ def planned_up(host: Host, link: Link) -> Plan:
     """What `bring_up` would do."""
     if link.network is None:
         return Plan()
-    plan, _ = engine_networks.planned_up(host, link.network)
-    link.ready = bridge.ready(link.network, host.tag)
+    from minidocker.engine import networks as management
+    from minidocker.network import bridge
+
+    plan, _ = management.planned_up(host, link.network)
+    link.ready = ownership.ready(link.network, host.tag)
     link.ready.mtu = link.ready.mtu or bridge.observed(link.network, host.tag).mtu  # what the bridge will have
     return plan
 
@@ -116,7 +107,7 @@ def plan(host: Host, prepared: Prepared, link: Link) -> Plan:
 def disconnect(host: Host, record: containers.Record) -> None:
     """Take back what of the container's network does not go with its namespace. Idempotent."""
     for place in containers.endpoints(host.state, record).get(record.id, []):
-        names.remove(engine_networks.names_directory(host, place.network), record.id)
+        names.remove(host.names_directory(place.network), record.id)
         network = networks.get(host.state, place.network)
         if network is not None:
             endpoint.detach(network, host.tag, place).run(At())
@@ -129,7 +120,9 @@ def unmake(host: Host, link: Link) -> list[str]:
     if link.network is None:
         return []
     try:
-        engine_networks.remove(host, link.network.name)
+        from minidocker.engine import networks as management
+
+        management.remove(host, link.network.name)
     except ConflictError:
         return []
     except MinidockerError as error:
@@ -159,7 +152,7 @@ def name_files(host: Host, prepared: Prepared, link: Link) -> dict[str, str]:
     own[f"{directory}/resolv.conf"] = _resolv_conf(host, prepared)
     if link.network is not None:
         private = f".{prepared.id}" if request.add_hosts else ""
-        hosts, shared = f"{engine_networks.names_directory(host, link.network.name)}/{names.HOSTS}{private}", True
+        hosts, shared = f"{host.names_directory(link.network.name)}/{names.HOSTS}{private}", True
     else:
         hosts, shared = f"{directory}/hosts", False
         on_host = request.network == "host"
@@ -174,7 +167,7 @@ def name_files(host: Host, prepared: Prepared, link: Link) -> dict[str, str]:
 
 def hosts_path(host: Host, record: containers.Record) -> str:
     private = f".{record.id}" if record.request.add_hosts else ""
-    return f"{engine_networks.names_directory(host, record.request.network)}/{names.HOSTS}{private}"
+    return f"{host.names_directory(record.request.network)}/{names.HOSTS}{private}"
 
 
 def files(host: Host, prepared: Prepared, link: Link) -> Plan:
@@ -182,7 +175,7 @@ def files(host: Host, prepared: Prepared, link: Link) -> Plan:
     steps: list[Step] = [] if prepared.request.rootfs else [rootfs.MakeSkeleton(prepared.view.lower)]
     steps.append(MakeFiles(host.data_directory(prepared.id), name_files(host, prepared, link)))
     if link.network is not None and link.endpoint is not None:
-        steps.append(AddName(engine_networks.names_directory(host, link.network.name), link.endpoint, prepared.request.add_hosts))
+        steps.append(AddName(host.names_directory(link.network.name), link.endpoint, prepared.request.add_hosts))
     return Plan(steps)
 
 

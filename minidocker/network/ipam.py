@@ -101,8 +101,8 @@ def check_gateway(subnet: str, ip: str) -> str:
     return ip
 
 
-def check_address(subnet: str, gateway: str, ip: str, taken: Iterable[str]) -> str:
-    """`ip` (from --ip) if a container can have it: UsageError where it cannot ever, ConflictError where it is taken now."""
+def check_address(subnet: str, gateway: str, ip: str) -> str:
+    """`ip` (from --ip) if a container can ever have it, else UsageError; who has it now is for the leases to say."""
     value = number(ip)
     first, last = _hosts(subnet)
     if not first <= value <= last:
@@ -110,8 +110,6 @@ def check_address(subnet: str, gateway: str, ip: str, taken: Iterable[str]) -> s
         raise UsageError(f"address `{ip}` is {what} subnet {subnet}", f"take one of {dotted(first)} to {dotted(last)}")
     if value == number(gateway):
         raise UsageError(f"address `{ip}` is the gateway of subnet {subnet}", "take another, or leave --ip out")
-    if ip in taken:
-        raise ConflictError(f"address `{ip}` is in use by another container", "take another, or leave --ip out")
     return ip
 
 
