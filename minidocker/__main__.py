@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
-from minidocker.cli import main
+# A command lives for milliseconds and makes little that refers to itself: looking for that would cost 2 ms while modules load.
+# What lives longer (a monitor, a follower of logs) switches it on again.
+gc.disable()
+
+from minidocker.cli import main  # noqa: E402
 
 
 def start() -> None:

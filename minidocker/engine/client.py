@@ -125,8 +125,7 @@ class Client:
             if number == _signal.SIGINT:
                 self.interrupts += 1
                 if self.interrupts >= _INTERRUPTS:
-                    self.exit_code = 130
-                    return
+                    raise KeyboardInterrupt  # poll would go on waiting after a handler that returns
             self.socket.send(b"s" + bytes([number]))
 
         for number in FORWARDED_SIGNALS:

@@ -13,7 +13,7 @@ from minidocker.engine.host import Host
 from minidocker.engine.monitor import CHUNK, exit_code_of
 from minidocker.errors import StateError, UsageError
 from minidocker.kernel import process as kernel
-from minidocker.runtime import seccomp
+from minidocker.runtime import filters
 from minidocker.runtime.container import State
 from minidocker.runtime.enter import Entry
 from minidocker.spec import config
@@ -37,7 +37,7 @@ def execute(host: Host, request: ExecRequest) -> int:
         raise StateError(f"container `{record.name}` is not running", f"it is {record.status}")
     state = State(host.run_directory(record.id))
     process, profile = _process(record, state, request)
-    filter = seccomp.cached(profile, f"{host.root}/cache") if profile is not None else None
+    filter = filters.cached(profile, f"{host.root}/cache") if profile is not None else None
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     stdio = (null, null, null) if request.detach else (0 if request.interactive else null, 1, 2)
     entry = Entry(record.id, state, process, host.face, filter, stdio)

@@ -76,6 +76,10 @@ class Host:
     def log_file(self, id: str) -> str:
         return f"{self.root}/containers/{id}/log"
 
+    def names_directory(self, network: str) -> str:
+        """Where a network's hosts files are."""
+        return f"{self.run}/networks/{network}"
+
     def cgroup(self, id: str, parent: str | None) -> str:
         """The container's cgroup below the root of every hierarchy."""
         return f"{(parent or '').strip('/')}/{self.own_cgroup}/{id}".lstrip("/")

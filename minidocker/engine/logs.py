@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _struct as struct
+import gc
 import os
 import time
 
@@ -38,6 +39,7 @@ def copy(
     emit = stamped.write if stamped else lambda _, stream, data: write(stream, data)
     for time_ns, stream, data in _last(reader.read(), since, tail):
         emit(time_ns, stream, data)
+    gc.enable()
     while follow:
         current = containers.get(host.state, record.id)
         # first whether it runs, then what it wrote: so what it wrote before it ended is never missed

@@ -18,6 +18,7 @@ import _signal
 import _struct as struct
 import errno
 import fcntl
+import gc
 import os
 import select
 import time
@@ -110,6 +111,8 @@ class Monitor:
 
     def watch(self) -> int:
         """Pump until init has ended; returns its wait status (wait(2))."""
+        gc.freeze()  # what is there now stays: only what is made from here on is ever looked through
+        gc.enable()
         while True:
             self._register()
             ready = dict(self.poll.poll())

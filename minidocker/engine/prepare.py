@@ -13,7 +13,7 @@ from minidocker.errors import NotFoundError, StateError, TargetNotExecutable, Ta
 from minidocker.kernel import devices as kernel_devices
 from minidocker.kernel import process
 from minidocker.network import endpoint
-from minidocker.runtime import seccomp
+from minidocker.runtime import filters
 from minidocker.spec import capabilities, config
 from minidocker.spec import seccomp as default_seccomp
 from minidocker.spec.request import RunRequest
@@ -129,7 +129,7 @@ class Prepared:
 
     def filter(self, host: Host) -> tuple[bytes, int] | None:
         """The compiled seccomp program and its flags."""
-        return seccomp.cached(self.around.seccomp, f"{host.root}/cache") if self.around.seccomp is not None else None
+        return filters.cached(self.around.seccomp, f"{host.root}/cache") if self.around.seccomp is not None else None
 
 
 def granted_capabilities(request: RunRequest) -> list[str]:

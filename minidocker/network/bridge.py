@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import errno
 
-from minidocker.errors import ConflictError, KernelError
+from minidocker.errors import KernelError
 from minidocker.kernel.netlink import Socket
 from minidocker.kernel.rtnetlink import (
     IFF_LOOPBACK,
-    IFF_UP,
     Link,
     Route,
     address_add,
     bridge_create,
     link_delete,
-    link_get,
     link_set,
     links_dump,
     routes_dump,
@@ -30,6 +28,7 @@ from minidocker.kernel.rtnetlink import (
 from minidocker.network import firewall, sysctl
 from minidocker.network.firewall import Delete, Install, Remove, Rules
 from minidocker.network.ipam import prefix_length
+from minidocker.network.ownership import OURS, bridge_mac, inspect_link, link_alias, own_link, state_of
 from minidocker.plan import NETWORK, At, Plan, Step, quote
 
 TYPE_CHECKING = False
@@ -38,27 +37,7 @@ if TYPE_CHECKING:
 
     from minidocker.spec.records import Endpoint, Network
 
-ABSENT, OURS, FOREIGN = "absent", "ours", "foreign"
 DEFAULT_MTU = 1500
-
-
-class Ready:
-    """A network's bridge as it is: `state` ABSENT, OURS or FOREIGN; `index` and `mtu` of the link, `is_up`, and whether our nft
-    table is there (`firewall`): somebody may have flushed it."""
-
-    __slots__ = ("firewall", "index", "is_up", "mtu", "state")
-
-    def __init__(self, state: str, link: Link | None, firewall: bool) -> None:
-        self.state = state
-        self.index = link.index if link else 0
-        self.mtu = link.mtu if link else 0
-        self.is_up = bool(link and link.flags & IFF_UP)
-        self.firewall = firewall
-
-    @property
-    def complete(self) -> bool:
-        """Nothing is left for `up` to do."""
-        return self.state == OURS and self.is_up and self.firewall
 
 
 class Observed:
@@ -80,56 +59,6 @@ class Observed:
 def guarded(before: dict[str, str]) -> list[str]:
     """The uplinks in a stored `before` whose forwarding was off."""
     return [name.split("/")[3] for name, value in before.items() if value == "0"]
-
-
-def link_alias(tag: str, owner: str) -> str:
-    """The alias by which a link is ours: the data root's tag, and the id of its network or container."""
-    return f"minidocker:{tag}:{owner}"
-
-
-def bridge_mac(network: Network) -> str:
-    """The bridge's MAC, from the network's id (12 hex digits): pinned, and so known to containers without asking."""
-    first = int(network.id[:2], 16) & 0xFC | 0x02  # locally administered, unicast
-    return f"{first:02x}:" + ":".join(network.id[i : i + 2] for i in range(2, 12, 2))
-
-
-def inspect_link(name: str, netlink: Socket | None = None) -> Link | None:
-    """The link called `name`, None if there is none: one message and its answer."""
-    if netlink is None:
-        with Socket() as netlink:
-            return inspect_link(name, netlink)
-    try:
-        return Link(netlink.get(link_get(name)))
-    except KernelError as error:
-        if error.errno == errno.ENODEV:
-            return None
-        raise
-
-
-def state_of(network: Network, tag: str, link: Link | None) -> str:
-    """Whose the bridge is. One without an alias is ours if it has our MAC: its maker was killed before it could set the alias."""
-    if link is None:
-        return ABSENT
-    by_alias = link.alias == link_alias(tag, network.id)
-    by_mac = not link.alias and link.mac == bridge_mac(network)
-    return OURS if link.kind == "bridge" and (by_alias or by_mac) else FOREIGN
-
-
-def ready(network: Network, tag: str) -> Ready:
-    """How far the network is there: two messages and their answers, some 0.1 ms (the hot path asks at every run)."""
-    link = inspect_link(network.bridge)
-    return Ready(state_of(network, tag, link), link, firewall.installed(tag))
-
-
-def own_link(network: Network, tag: str, netlink: Socket) -> Link | None:
-    """The network's bridge, None if there is none. Raises ConflictError for a foreign link of its name."""
-    link = inspect_link(network.bridge, netlink)
-    if link is not None and state_of(network, tag, link) == FOREIGN:
-        raise ConflictError(
-            f"network `{network.name}`: a link called `{network.bridge}` exists already and was not made by minidocker",
-            "give the network another bridge: minidocker network create --bridge NAME ...",
-        )
-    return link
 
 
 def observed(network: Network, tag: str, recorded: dict[str, str] | None = None) -> Observed:

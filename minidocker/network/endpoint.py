@@ -14,9 +14,7 @@ import errno
 import os
 
 from minidocker.errors import ConflictError, KernelError
-from minidocker.kernel import nftables
 from minidocker.kernel.netlink import Socket
-from minidocker.kernel.nftables import NftError
 from minidocker.kernel.rtnetlink import (
     LOOPBACK,
     address_add,
@@ -27,9 +25,8 @@ from minidocker.kernel.rtnetlink import (
     neighbour_delete,
     veth_create,
 )
-from minidocker.network import firewall, publish, sysctl
-from minidocker.network.bridge import OURS, Ready, bridge_mac, inspect_link, link_alias, own_link, state_of
 from minidocker.network.ipam import host_mac_of, prefix_length
+from minidocker.network.ownership import OURS, Ready, bridge_mac, inspect_link, link_alias, own_link, state_of
 from minidocker.plan import NETWORK, At, Plan, Step, quote
 
 TYPE_CHECKING = False
@@ -45,10 +42,12 @@ def attach(network: Network, tag: str, endpoint: Endpoint, bridge: Ready | None 
     bridge is looked up when the plan is run); `At.netns` is the container's namespace."""
     steps: list[Step] = [Connect(network, tag, endpoint, bridge), Configure(network, endpoint)]
     if endpoint.ports:
+        from minidocker.network import firewall, publish, sysctl  # only with -p
+
         if any(map(publish.reaches_loopback, endpoint.ports)):
             steps.append(sysctl.Set(f"net/ipv4/conf/{network.bridge}/route_localnet", "1",
                                     "a port published on 127.0.0.1 is answered from the bridge; the table drops all else for 127/8"))
-        steps.append(Publish(tag, endpoint))
+        steps.append(firewall.Publish(tag, endpoint))
     return Plan(steps)
 
 
@@ -56,6 +55,8 @@ def detach(network: Network, tag: str, endpoint: Endpoint) -> Plan:
     """Take back what does not go with the container's namespace: its neighbour entry and its published ports. Idempotent."""
     steps: list[Step] = [Forget(network, tag, endpoint)]
     if endpoint.ports:
+        from minidocker.network import firewall, publish
+
         steps.append(firewall.Remove(tag, publish.elements(endpoint.ports, endpoint.ip), "its published ports"))
     return Plan(steps)
 
@@ -196,25 +197,6 @@ class Configure(Step):
             if not self.network.internal:
                 messages.append(default_route_add(link.index, self.network.gateway))
             netlink.batch(messages)
-
-
-class Publish(firewall.Rules):
-    """The container's published ports, in one transaction."""
-
-    def __init__(self, tag: str, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        elements = publish.elements(endpoint.ports, endpoint.ip)
-        super().__init__(tag, firewall.adding(tag, elements), "its published ports", elements)
-
-    def apply(self, at: At) -> None:
-        try:
-            nftables.apply(self.script)
-        except NftError as error:
-            if not error.clash:
-                raise
-            ports = ", ".join(map(str, self.endpoint.ports))
-            raise ConflictError(f"publish {ports}: a port is published by another container already",
-                                "see which: minidocker ps") from error
 
 
 class Forget(Step):

@@ -13,9 +13,11 @@ have let in, and else silence: an `accept` ends only our own chain, so foreign p
 
 from __future__ import annotations
 
+from minidocker.errors import ConflictError
 from minidocker.kernel import nftables
 from minidocker.kernel.nftables import NftError, quoted
 from minidocker.network import publish
+from minidocker.network.ownership import FAMILY, installed, table
 from minidocker.plan import NETWORK, At, Step, quote
 
 TYPE_CHECKING = False
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from minidocker.spec.records import Endpoint, Network
-
-FAMILY = "inet"
 
 _BODY = """\
 	set bridges { type ifname; comment "bridges of ours"; }
@@ -80,16 +80,6 @@ _BODY = """\
 		oifname != "lo" oifname != @bridges ip saddr @subnets masquerade
 	}
 """
-
-
-def table(tag: str) -> str:
-    """The table's name."""
-    return f"minidocker_{tag}"
-
-
-def installed(tag: str) -> bool:
-    """Whether the table is there: somebody may have flushed the whole ruleset."""
-    return nftables.table_exists(FAMILY, table(tag))
 
 
 def skeleton(tag: str) -> str:
@@ -160,6 +150,25 @@ class Rules(Step):
 
     def undo(self, at: At) -> None:
         remove(self.tag, self.added)
+
+
+class Publish(Rules):
+    """The container's published ports, in one transaction."""
+
+    def __init__(self, tag: str, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        elements = publish.elements(endpoint.ports, endpoint.ip)
+        super().__init__(tag, adding(tag, elements), "its published ports", elements)
+
+    def apply(self, at: At) -> None:
+        try:
+            nftables.apply(self.script)
+        except NftError as error:
+            if not error.clash:
+                raise
+            ports = ", ".join(map(str, self.endpoint.ports))
+            raise ConflictError(f"publish {ports}: a port is published by another container already",
+                                "see which: minidocker ps") from error
 
 
 class Install(Rules):

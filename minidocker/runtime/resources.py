@@ -12,7 +12,6 @@ from __future__ import annotations
 from minidocker.errors import UnsupportedError, UsageError
 from minidocker.kernel import cgroups, devices
 from minidocker.plan import CGROUP, PARENT, At, Plan, Step, quote
-from minidocker.runtime.limits import Limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,10 +49,14 @@ class Cgroup:
         self.face = face
         self.name = name
         self.own = own
-        limits = Limits(face, name)
-        limits.collect(resources)
-        self.limits: list[Step] = limits.steps
-        self.controllers = tuple(limits.controllers)
+        self.limits: list[Step] = []
+        self.controllers: tuple[str, ...] = ()
+        if any(key != "devices" for key in resources):
+            from minidocker.runtime.limits import Limits  # most containers have none
+
+            limits = Limits(face, name)
+            limits.collect(resources)
+            self.limits, self.controllers = limits.steps, tuple(limits.controllers)
         face.require(name, self.controllers)
         self.rules = devices.parse([*(resources.get("devices") or []), *DEFAULT_DEVICES])
         self.guard = devices.how(face)

@@ -16,7 +16,7 @@ from minidocker.errors import ConflictError, KernelError, UsageError
 from minidocker.kernel import nftables
 from minidocker.kernel.netlink import Socket
 from minidocker.kernel.rtnetlink import veth_create
-from minidocker.network import bridge, endpoint, firewall, ipam, names, publish, sysctl
+from minidocker.network import bridge, endpoint, firewall, ipam, names, ownership, publish, sysctl
 from minidocker.plan import At
 from minidocker.spec.records import Endpoint, Network, Port
 from tests import pretend
@@ -103,7 +103,7 @@ class World:
         """A container with the last part `number` in its address, known to `ip netns` by its name."""
         place = self.endpoint(network, number, ports)
         at = self.namespace(place.container_name)
-        endpoint.attach(network, TAG, place, bridge.ready(network, TAG)).run(at)
+        endpoint.attach(network, TAG, place, ownership.ready(network, TAG)).run(at)
         return place
 
     def serve(self, where: str, port: int = 80, protocol: str = "tcp", address: str = "0.0.0.0") -> None:
@@ -369,14 +369,14 @@ def test_a_withdrawn_port_is_refused_and_another_containers_stays(world: World) 
     one = world.attach(net, 2, [Port(8080, 80)])
     two = world.endpoint(net, 3, [Port(8080, 80), Port(8081, 81)])
     with pytest.raises(ConflictError, match="published by another container"):
-        endpoint.attach(net, TAG, two, bridge.ready(net, TAG)).run(world.namespace("two"))
+        endpoint.attach(net, TAG, two, ownership.ready(net, TAG)).run(world.namespace("two"))
     world.serve(one.container_name)
     endpoint.detach(net, TAG, two).run(At())
     assert world.ask("outside", LAN, 8080) == PEER
     for _ in range(2):
         endpoint.detach(net, TAG, one).run(At())
     assert world.ask("outside", LAN, 8080) == "ConnectionRefusedError"
-    assert bridge.inspect_link(two.host_link) is None
+    assert ownership.inspect_link(two.host_link) is None
 
 
 # ---- nothing is left, and nothing foreign is touched
@@ -419,7 +419,7 @@ def test_a_failed_second_network_leaves_the_first_one_working(world: World, monk
     with pytest.raises(KernelError):
         plan.run(At())
     assert sh("nft list ruleset") == rules
-    assert bridge.ready(b, TAG).state == bridge.ABSENT
+    assert ownership.ready(b, TAG).state == ownership.ABSENT
     world.serve("outside")
     assert world.ask(one.container_name, PEER) == LAN
 
@@ -433,7 +433,7 @@ def test_two_data_roots_share_an_uplink(world: World) -> None:
     bridge.up(b, "another", theirs).run(At())
     world.down(a)
     assert sysctl.read(sysctl.forwarding("lan0")) == "1"
-    assert bridge.ready(b, "another").complete
+    assert ownership.ready(b, "another").complete
     bridge.down(b, "another", theirs.before, last=True).run(At())
     assert state() == before
 
@@ -458,13 +458,13 @@ def test_a_foreign_link_of_the_bridges_name_is_refused_and_untouched(world: Worl
     net = world.network()
     sh(f"ip link add br0 {kind} && ip addr add 10.1.1.1/24 dev br0 && ip link set br0 up")
     try:
-        assert bridge.ready(net, TAG).state == bridge.FOREIGN
+        assert ownership.ready(net, TAG).state == ownership.FOREIGN
         before = pretend.ip("addr show br0")[0]["addr_info"], sh("nft list ruleset"), sysctl.read(sysctl.forwarding("lan0"))
         with pytest.raises(ConflictError, match="a link called `br0` exists already and was not made by minidocker"):
             world.up(net)
         world.recorded = {}
         world.down(net)
-        bridge.remove_link("br0", bridge.link_alias(TAG, net.id)).run(At())
+        bridge.remove_link("br0", ownership.link_alias(TAG, net.id)).run(At())
         endpoint.detach(net, TAG, world.endpoint(net, 2)).run(At())
         assert (pretend.ip("addr show br0")[0]["addr_info"], sh("nft list ruleset"), sysctl.read(sysctl.forwarding("lan0"))) == before
     finally:
@@ -474,15 +474,15 @@ def test_a_foreign_link_of_the_bridges_name_is_refused_and_untouched(world: Worl
 def test_another_roots_bridge_is_foreign(world: World) -> None:
     net = world.network()
     world.up(net)
-    assert bridge.ready(net, TAG).complete
-    assert bridge.ready(net, "another").state == bridge.FOREIGN
+    assert ownership.ready(net, TAG).complete
+    assert ownership.ready(net, "another").state == ownership.FOREIGN
 
 
 def test_a_bridge_whose_maker_died_before_the_alias_is_ours(world: World) -> None:
     net = world.network()
-    sh(f"ip link add br0 address {bridge.bridge_mac(net)} type bridge")
-    assert bridge.ready(net, TAG).state == bridge.OURS
-    assert not bridge.ready(net, TAG).complete
+    sh(f"ip link add br0 address {ownership.bridge_mac(net)} type bridge")
+    assert ownership.ready(net, TAG).state == ownership.OURS
+    assert not ownership.ready(net, TAG).complete
     world.up(net)
     assert pretend.ip("link show br0")[0]["ifalias"] == f"minidocker:{TAG}:{net.id}"
 
@@ -508,7 +508,7 @@ def test_after_a_flush_the_table_is_missed_and_rebuilt_the_same(world: World) ->
     one = world.attach(net, 2, [Port(8080, 80)])
     before = sh("nft list ruleset")
     sh("nft flush ruleset")
-    assert not bridge.ready(net, TAG).firewall
+    assert not ownership.ready(net, TAG).firewall
     bridge.reload(TAG, [net], world.recorded, [one]).run(At())
     assert sh("nft list ruleset") == before
     bridge.reload(TAG, [net], world.recorded, [one]).run(At())
@@ -535,7 +535,7 @@ def test_what_is_made_is_what_was_asked_for(world: World) -> None:
     one = world.attach(net, 2, [Port(8080, 80)])
     two = world.attach(net, 3)
     br, = pretend.ip("addr show br0")
-    assert (br["address"], br["mtu"], br["ifalias"]) == (bridge.bridge_mac(net), 1400, f"minidocker:{TAG}:{net.id}")
+    assert (br["address"], br["mtu"], br["ifalias"]) == (ownership.bridge_mac(net), 1400, f"minidocker:{TAG}:{net.id}")
     assert [(a["family"], a["local"], a["prefixlen"]) for a in br["addr_info"]] == [("inet", "172.17.0.1", 24)]  # type: ignore[attr-defined]
     host, = pretend.ip(f"addr show {one.host_link}")
     assert (host["address"], host["mtu"], host["master"], host["ifalias"], host["addr_info"]) == (
@@ -549,7 +549,7 @@ def test_what_is_made_is_what_was_asked_for(world: World) -> None:
     assert [a["local"] for a in inside["lo"]["addr_info"]] == ["127.0.0.1"]  # type: ignore[attr-defined]
     assert pretend.ip("-n", one.container_name, "route show default")[0]["gateway"] == net.gateway
     gateway, = pretend.ip("-n", one.container_name, "neigh")
-    assert (gateway["dst"], gateway["lladdr"], gateway["state"]) == (net.gateway, bridge.bridge_mac(net), ["PERMANENT"])
+    assert (gateway["dst"], gateway["lladdr"], gateway["state"]) == (net.gateway, ownership.bridge_mac(net), ["PERMANENT"])
     assert {(n["dst"], n["lladdr"]) for n in pretend.ip("neigh show nud permanent dev br0")} == {(e.ip, e.mac) for e in (one, two)}
 
 
@@ -612,15 +612,15 @@ def test_the_1024th_container_of_a_bridge_is_refused_clearly(world: World) -> No
     net = world.network()
     world.up(net)
     crowd = world.namespace("crowd")
-    index = bridge.ready(net, TAG).index
+    index = ownership.ready(net, TAG).index
     with Socket() as netlink:
         netlink.batch([veth_create(f"md{n}", ipam.host_mac_of(f"10.0.{n >> 8}.{n & 255}"), 1500, index, f"e{n}",
                                    ipam.mac_of(f"10.0.{n >> 8}.{n & 255}"), crowd.netns) for n in range(1023)])
     place = world.endpoint(net, 2)
     with pytest.raises(ConflictError) as full:
-        endpoint.attach(net, TAG, place, bridge.ready(net, TAG)).run(world.namespace("last"))
+        endpoint.attach(net, TAG, place, ownership.ready(net, TAG)).run(world.namespace("last"))
     assert str(full.value) == "attach `c02` to bridge `br0`: the bridge is full, it takes 1,023 containers"
-    assert bridge.inspect_link(place.host_link) is None
+    assert ownership.inspect_link(place.host_link) is None
 
 
 # ---- who has a port

@@ -21,6 +21,7 @@ from minidocker.kernel import libc
 from minidocker.kernel import process as kernel
 from minidocker.plan import CHILD, At
 from minidocker.runtime import privileges
+from minidocker.runtime import filters
 from minidocker.runtime import seccomp as compiler
 from minidocker.spec import seccomp
 from minidocker.spec.capabilities import DEFAULT, NAMES, names
@@ -299,18 +300,18 @@ def entry(directory: Path) -> Path:
 
 def test_cache_hit_is_the_same_filter(tmp_path: Path, compiled: list[str]) -> None:
     directory = tmp_path / "made" / "as needed"
-    first = compiler.cached(default(), str(directory))
-    assert compiler.cached(default(), str(directory)) == first == compiler.compile(default())
+    first = filters.cached(default(), str(directory))
+    assert filters.cached(default(), str(directory)) == first == compiler.compile(default())
     assert compiled == ["compiled"] * 2
     assert entry(directory).stat().st_mode & 0o777 == 0o600
     assert directory.stat().st_mode & 0o777 == 0o700
 
 
 def test_cache_hit_imports_and_loads_little(tmp_path: Path) -> None:
-    compiler.cached(default(), str(tmp_path))
+    filters.cached(default(), str(tmp_path))
     code = f"""
 import sys
-from minidocker.runtime import seccomp as c
+from minidocker.runtime import filters as c
 from minidocker.spec import seccomp as s
 c.cached(s.default_profile(frozenset({GIVEN!r}), {ARCH!r}), {str(tmp_path)!r})
 assert "libseccomp" not in open("/proc/self/maps").read(), "loaded on a hit"
@@ -331,7 +332,7 @@ def _site() -> dict[str, str]:
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "flags", "other", "writable", "owner", "symlink", "directory"])
 def test_an_entry_not_to_be_trusted_is_compiled_anew(tmp_path: Path, compiled: list[str], damage: str) -> None:
     directory = tmp_path / "cache"
-    good = compiler.cached(default(), str(directory))
+    good = filters.cached(default(), str(directory))
     path = entry(directory)
     content = path.read_bytes()
     if damage == "flip":
@@ -343,7 +344,7 @@ def test_an_entry_not_to_be_trusted_is_compiled_anew(tmp_path: Path, compiled: l
     elif damage == "flags":
         path.write_bytes(content[:6] + b"\xff" + content[7:])
     elif damage == "other":  # a whole, sound entry, but of another profile
-        compiler.cached(only(), str(directory))
+        filters.cached(only(), str(directory))
         other = next(found for found in directory.iterdir() if found != path)
         other.rename(path)
     elif damage == "writable":
@@ -357,10 +358,10 @@ def test_an_entry_not_to_be_trusted_is_compiled_anew(tmp_path: Path, compiled: l
         path.unlink()
         path.mkdir()
     compiled.clear()
-    assert compiler.cached(default(), str(directory)) == good
+    assert filters.cached(default(), str(directory)) == good
     assert compiled == ["compiled"]
     compiled.clear()
-    assert compiler.cached(default(), str(directory)) == good
+    assert filters.cached(default(), str(directory)) == good
     assert compiled == ([] if damage != "directory" else ["compiled"])
     assert not [found for found in directory.iterdir() if found.suffix != ".bpf"], "nothing half written is left"
 
@@ -368,19 +369,19 @@ def test_an_entry_not_to_be_trusted_is_compiled_anew(tmp_path: Path, compiled: l
 def test_a_directory_that_cannot_be_written_is_gone_without(tmp_path: Path) -> None:
     def child() -> list[Any]:
         os.setresuid(1000, 1000, 1000)
-        bpf, flags = compiler.cached(only(), "/proc/cache")
+        bpf, flags = filters.cached(only(), "/proc/cache")
         return [len(bpf) > 0, flags]
 
     assert in_child(child) == [True, kernel.SECCOMP_FILTER_FLAG_SPEC_ALLOW]
     file = tmp_path / "file"
     file.write_text("")
-    assert compiler.cached(only(), str(file)) == compiler.compile(only())
+    assert filters.cached(only(), str(file)) == compiler.compile(only())
 
 
 def test_old_entries_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "_KEPT", 3)
+    monkeypatch.setattr(filters, "_KEPT", 3)
     for number in range(5):
-        compiler.cached(only(rule("getpgid", "ERRNO", number + 1)), str(tmp_path))
+        filters.cached(only(rule("getpgid", "ERRNO", number + 1)), str(tmp_path))
         os.utime(max(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns), ns=(number, number))
     assert len(list(tmp_path.iterdir())) == 3
 

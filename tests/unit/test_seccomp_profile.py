@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidocker.errors import UnsupportedError, UsageError
-from minidocker.runtime import seccomp as compiler
+from minidocker.runtime import filters
 from minidocker.spec import seccomp
 from minidocker.spec.capabilities import DEFAULT, NAMES
 from minidocker.spec.seccomp_file import load, parse
@@ -151,7 +151,7 @@ def test_every_profile_is_oci_data(capabilities: set[str], arch: str) -> None:
 def test_key_is_the_same_in_another_process() -> None:
     root = Path(__file__).resolve().parents[2]
     code = (
-        "from minidocker.runtime import seccomp as c; from minidocker.spec import seccomp as s;"
+        "from minidocker.runtime import filters as c; from minidocker.spec import seccomp as s;"
         "print(c._key(s.default_profile(frozenset({'CAP_KILL', 'CAP_CHOWN', 'CAP_SYS_ADMIN'}), 'x86_64')))"
     )
     keys = {
@@ -161,12 +161,12 @@ def test_key_is_the_same_in_another_process() -> None:
         for seed in ("1", "2")
     }
     profile = seccomp.default_profile(frozenset({"CAP_KILL", "CAP_CHOWN", "CAP_SYS_ADMIN"}), "x86_64")
-    assert keys == {compiler._key(profile)}
+    assert keys == {filters._key(profile)}
 
 
 def test_key_does_not_depend_on_sharing_of_objects() -> None:
     profile = seccomp.default_profile(PLAIN, "x86_64")
-    assert compiler._key(profile) == compiler._key(copy.deepcopy(profile))
+    assert filters._key(profile) == filters._key(copy.deepcopy(profile))
 
 
 def test_key_depends_on_content() -> None:
@@ -177,7 +177,7 @@ def test_key_depends_on_content() -> None:
         {**seccomp.default_profile(PLAIN, "x86_64"), "defaultErrnoRet": 38},
         {**seccomp.default_profile(PLAIN, "x86_64"), "flags": ()},
     ]
-    assert len({compiler._key(profile) for profile in profiles}) == len(profiles)
+    assert len({filters._key(profile) for profile in profiles}) == len(profiles)
 
 
 # --- a user's profile --------------------------------------------------------------------------------------------------------------
