@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.support import REPOSITORY, Minidocker
+from tests.e2e.world import two_neighbours
 
 
 @pytest.fixture
@@ -35,3 +37,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
     subprocess.run(["go", "build", "-o", place, "."], cwd=REPOSITORY / "examples/server", env=environment, check=True, timeout=120)
     return place
+
+
+@pytest.fixture
+def box(md: Minidocker, busybox: Path) -> Callable[..., subprocess.CompletedProcess[Any]]:
+    """`box("-e", "A=1", "env")`: run busybox's programs in the foreground, without a network; gone afterwards."""
+    return lambda *words, **options: md.run("--rm", "--net", "none", "--rootfs", busybox, *words, **options)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[None]:
+    """Two other hosts on wires of their own (world.py). Ask for it before `md`, which looks for what is left over."""
+    with two_neighbours():
+        yield

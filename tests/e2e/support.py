@@ -6,10 +6,15 @@ Tests call the launcher that MINIDOCKER_BIN names; without it, this checkout by 
 from __future__ import annotations
 
 import binascii
+import fcntl
 import json
 import os
+import pty
+import select
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,6 +46,29 @@ def poll(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
     return found
 
 
+class Background(subprocess.Popen[bytes]):
+    """A process that a test which fails does not wait for. `line()` is its next line, with a deadline."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+    def line(self, seconds: float = 20.0) -> str:
+        """The next line on stdout, without its end."""
+        assert self.stdout is not None
+        found = b""
+        deadline = time.monotonic() + seconds
+        while not found.endswith(b"\n"):
+            ready, _, _ = select.select([self.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"no line within {seconds:g} s but {found!r}"
+            byte = os.read(self.stdout.fileno(), 1)
+            if not byte:
+                break
+            found += byte
+        return found.decode().rstrip("\r\n")
+
+
 class Minidocker:
     """`md("ps", "-a")` runs any command, `md.run("--rm", "true")` is `md("run", "--rm", "true")`; both return a CompletedProcess with
     text (bytes when `input` is bytes or `text=False`). `check=True`, the default, demands exit code 0 and no word on stderr."""
@@ -64,18 +92,13 @@ class Minidocker:
         **options: Any,
     ) -> subprocess.CompletedProcess[Any]:
         """`env` is added to the environment; other options are subprocess.run's."""
-        done = subprocess.run(
-            self.argv(*words),
-            **({"stdin": subprocess.DEVNULL} if input is None and "stdin" not in options else {}),
-            **({} if input is None else {"input": input}),
-            **({} if "stdout" in options else {"stdout": subprocess.PIPE}),
-            **({} if "stderr" in options else {"stderr": subprocess.PIPE}),
-            text=text and not isinstance(input, bytes),
-            env={**os.environ, **(env or {})},
-            **{"timeout": TIMEOUT, **options},
+        settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": TIMEOUT, **options}
+        settings.setdefault(*(("stdin", subprocess.DEVNULL) if input is None else ("input", input)))
+        done: subprocess.CompletedProcess[Any] = subprocess.run(
+            self.argv(*words), text=text and not isinstance(input, bytes), env={**os.environ, **(env or {})}, **settings
         )
         if check:
-            assert (done.returncode, done.stderr or "") in ((0, ""), (0, b"")), f"{words}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+            assert done.returncode == 0 and not done.stderr, f"{words}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
     def run(self, *words: object, **options: Any) -> subprocess.CompletedProcess[Any]:
@@ -86,10 +109,10 @@ class Minidocker:
         """`minidocker run -d WORDS`; the id. With a notice (a subnet passed over) allowed on stderr, use run."""
         return str(self.run("-d", *words, **options).stdout).strip()
 
-    def open(self, *words: object, **options: Any) -> subprocess.Popen[bytes]:
-        """The command in the background, with pipes unless told otherwise; the caller waits for it."""
+    def open(self, *words: object, **options: Any) -> Background:
+        """The command in the background, with pipes unless told otherwise."""
         pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
-        return subprocess.Popen(self.argv(*words), **{**pipes, **options})
+        return Background(self.argv(*words), **{**pipes, **options})
 
     def refused(self, *words: object, code: int = 125, **options: Any) -> str:
         """Run what must fail with `code` and exactly one line, or one and a hint, on stderr; returns that text."""
@@ -183,3 +206,63 @@ class Minidocker:
             "mounts": {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
                        if str(self.root) in line or "minidocker" in line.split()[4]},
         }  # fmt: skip
+
+
+class Terminal:
+    """A command on a terminal of its own, as a user sits before one: what it shows is in `shown`, CRLF as it came."""
+
+    def __init__(self, argv: list[str], rows: int = 24, columns: int = 80, **options: Any) -> None:
+        self.master, slave = pty.openpty()
+        self.resize(rows, columns)
+        self.before = termios.tcgetattr(slave)
+        self.process = subprocess.Popen(
+            argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), **options,
+        )  # fmt: skip
+        self.slave = slave
+        self.shown = b""
+
+    def resize(self, rows: int, columns: int) -> None:
+        """As a terminal emulator whose window is drawn larger: the kernel then sends SIGWINCH."""
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.master, keys)
+
+    def until(self, text: bytes, seconds: float = 20.0) -> bytes:
+        """Read until `text` is shown; returns all up to and with it, and forgets that."""
+        deadline = time.monotonic() + seconds
+        while text not in self.shown:
+            left = deadline - time.monotonic()
+            assert left > 0 and select.select([self.master], [], [], left)[0], f"{text!r} was not shown, but {self.shown!r}"
+            self.shown += os.read(self.master, 65536)
+        before, _, self.shown = self.shown.partition(text)
+        return before + text
+
+    def wait(self, seconds: float = 20.0) -> int:
+        """Its exit code; meanwhile what it shows is read, as it would block otherwise."""
+        deadline = time.monotonic() + seconds
+        while (code := self.process.poll()) is None:
+            assert time.monotonic() < deadline, f"it does not end; shown: {self.shown!r}"
+            if select.select([self.master], [], [], 0.05)[0]:
+                self.shown += os.read(self.master, 65536)
+        while select.select([self.master], [], [], 0)[0]:
+            self.shown += os.read(self.master, 65536)
+        return code
+
+    def is_restored(self) -> bool:
+        """Whether the terminal's settings are what they were before the command."""
+        return termios.tcgetattr(self.slave) == self.before
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.slave)
+        os.close(self.master)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
