@@ -53,6 +53,7 @@ class Client:
     ) -> None:
         self.socket = socket
         self.reads_stdin = interactive
+        self.may_send = True  # the monitor has passed on what it got of stdin
         self.tty = tty
         self.keys = KeySequence(detach_keys if tty and interactive else b"")
         self.explain = explain
@@ -77,7 +78,7 @@ class Client:
             while self.exit_code is None:
                 poll = select.poll()
                 poll.register(self.socket, select.POLLIN)
-                if self.reads_stdin:
+                if self.reads_stdin and self.may_send:
                     poll.register(0, select.POLLIN)
                 for descriptor, _ in poll.poll():
                     if descriptor == 0:
@@ -90,10 +91,16 @@ class Client:
         return self.exit_code
 
     def _receive(self) -> None:
-        message = self.socket.recv(CHUNK * 4)
+        try:
+            message = self.socket.recv(CHUNK * 4)
+        except ConnectionResetError:
+            # the monitor ended with something of ours unread; what it sent before that is still there (unix(7))
+            message = self.socket.recv(CHUNK * 4)
         kind, payload = message[:1], message[1:]
         if kind in (b"1", b"2"):
             write_all(int(kind), payload)
+        elif kind == b"r":
+            self.may_send = True
         elif kind == b"X":
             self.exit_code = int(payload)
         elif kind == b"S":
@@ -111,14 +118,21 @@ class Client:
         data = os.read(0, CHUNK)
         if not data:
             self.reads_stdin = False
-            self.socket.send(b"c")
+            self._send(b"c")
             return
         passed, left = self.keys.feed(data)
         if passed:
-            self.socket.send(b"i" + passed)
+            self.may_send = False
+            self._send(b"i" + passed)
         if left:
-            self.socket.send(b"d")
+            self._send(b"d")
             self.exit_code = 0
+
+    def _send(self, message: bytes) -> None:
+        try:
+            self.socket.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            self.reads_stdin = False  # the monitor has ended; its last messages say how
 
     def _catch_signals(self) -> None:
         def forward(number: int, frame: Any) -> None:
@@ -126,7 +140,7 @@ class Client:
                 self.interrupts += 1
                 if self.interrupts >= _INTERRUPTS:
                     raise KeyboardInterrupt  # poll would go on waiting after a handler that returns
-            self.socket.send(b"s" + bytes([number]))
+            self._send(b"s" + bytes([number]))
 
         for number in FORWARDED_SIGNALS:
             _signal.signal(number, forward)
@@ -136,7 +150,7 @@ class Client:
     def _send_size(self) -> None:
         size = window_size()
         if size:
-            self.socket.send(b"w" + struct.pack("HH", *size))
+            self._send(b"w" + struct.pack("HH", *size))
 
 
 def raw_terminal() -> Callable[[], None] | None:

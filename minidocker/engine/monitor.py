@@ -8,8 +8,12 @@ process that cloned the container's init, before and after that exec, so the exi
                                                               └── client: stdin, window size, signals, "I leave"
 
 Messages are one byte of kind, then the payload:
-    to the client    1, 2 output   P explained plan   N notice   S started (id)   X exit code   E failure (code, message, hint)
+    to the client    1, 2 output   r more stdin is welcome   P explained plan   N notice   S started (id)   X exit code
+                     E failure (code, message, hint)
     from the client  i stdin       c end of stdin     w rows, columns (2 x u16)   s signal number   d leave the container running
+
+The client sends no more stdin before it was asked for more: so what nobody reads stands in the way of no signal, and neither
+side ever waits for the other to read.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 CHUNK = 65536
 LOG_LIMIT = 32 << 20
 LOG_HEADER = "<QBI"  # nanoseconds since the epoch, stream (1 or 2), length
+_MSG_DONTWAIT = 0x40
 _TIOCSWINSZ = 0x5414
 _TIOCGPTPEER = 0x5441
 
@@ -134,8 +139,7 @@ class Monitor:
         if self.to_stdin and self.stdin >= 0:
             wanted[self.stdin] = wanted.get(self.stdin, 0) | select.POLLOUT
         if self.client is not None:
-            listening = 0 if len(self.to_stdin) > CHUNK else select.POLLIN
-            wanted[self.client.fileno()] = listening | (select.POLLOUT if self.to_client else 0)
+            wanted[self.client.fileno()] = select.POLLIN | (select.POLLOUT if self.to_client else 0)
         self.poll = select.poll()
         for descriptor, events in wanted.items():
             self.poll.register(descriptor, events)
@@ -164,7 +168,7 @@ class Monitor:
     def _flush_client(self) -> None:
         while self.client is not None and self.to_client:
             try:
-                self.client.send(self.to_client[0])
+                self.client.send(self.to_client[0], _MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError:
@@ -210,6 +214,8 @@ class Monitor:
             except OSError:  # nobody reads it any more: what is left has no reader, as in a shell's pipe
                 self.to_stdin.clear()
                 self.input_ended = True
+            if not self.to_stdin and not self.input_ended:
+                self._tell(b"r")
         if self.input_ended and self.stdin >= 0:
             if self.terminal >= 0:
                 self.input_ended = False  # a terminal has no end of file but the character that the user types
