@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 OCI_VERSION = "1.2.0"
+# Where --init's program is bound: on the container's own /dev, as /sbin is the host's in the host view.
+INIT = "/dev/init"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # What tells of the host or lets it be changed; hidden and write-protected unless --privileged.
@@ -94,7 +96,7 @@ def configuration(request: RunRequest, around: Surroundings) -> dict[str, Any]:
             terminal=request.tty,
             no_new_privileges=no_new_privileges(request),
             ulimits=request.ulimits,
-            init="/sbin/docker-init" if around.init else "",
+            init=INIT if around.init else "",
         ),
         "root": {"path": around.root, "readonly": request.read_only},
         "hostname": around.hostname,
@@ -193,7 +195,7 @@ def _mounts(request: RunRequest, around: Surroundings) -> list[dict[str, Any]]:
     for source, destination, readonly in around.files:
         listed.append(bind(source, destination, ["bind", "ro"] if readonly else ["bind"]))
     if around.init:
-        listed.append(bind(around.init, "/sbin/docker-init", ["bind", "ro", "nosuid", "nodev"]))
+        listed.append(bind(around.init, INIT, ["bind", "ro", "nosuid", "nodev"]))
     for destination, options in request.tmpfs:
         words = [w for w in options.split(",") if w]
         listed.append({"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "noexec", *words]})
