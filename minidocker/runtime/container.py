@@ -2,8 +2,8 @@
 
 `Launch` holds the whole plan of one container, both actors' steps in the order in which they happen:
 
-    cgroup ─ Spawn ─ AwaitNamespaces ─ (the caller's plan: its network) ─ AwaitReady                  the parent
-               └─ join cgroup ─ Unshare ─ sysctls ─ mounts ─ pivot ─ FindProgram ⋯ privileges ─ Execute    the child
+    cgroup ─ Spawn ─ AwaitNamespaces ─ (the caller's plan: its network) ─ AwaitReady                        the parent
+               └─ join cgroup ─ Unshare ─ sysctls ─ mounts ─ pivot ─ FindProgram ⋯ privileges ─ Execute     the child
 """
 
 from __future__ import annotations
@@ -61,22 +61,27 @@ class Launch:
         mapped: list[Step] = []
         if spaces.clone & NEWUSER:
             mapped = [namespaces.MapIds(linux["uidMappings"], linux["gidMappings"]), namespaces.Release(self.ours)]
+        program, *rest = program_steps(spec["process"], self.theirs, filter, die_with_parent)
+        # in the order a reader wants to meet them; each actor runs its own, the network and the mounts at the same time
         self.plan = Plan(
             [
                 *self.cgroup.make().steps,
                 self._spawn,
                 *mapped,
-                namespaces.AwaitNamespaces(self.ours),
-                *(on_namespaces.steps if on_namespaces else []),
-                self._ready,
                 *self.cgroup.join(CHILD, born=True).steps,
                 namespaces.Unshare(spaces, id, self.theirs),
-                *self._child_steps(face, filter, die_with_parent),
+                namespaces.AwaitNamespaces(self.ours),
+                *(on_namespaces.steps if on_namespaces else []),
+                *self._filesystem(face),
+                program,
+                self._ready,
+                *rest,
             ]
         )
         self._done: list[Step] = []
 
-    def _child_steps(self, face: Face, filter: tuple[bytes, int] | None, die_with_parent: bool) -> list[Step]:
+    def _filesystem(self, face: Face) -> list[Step]:
+        """From the child's new namespaces to its new root."""
         spec, linux, process = self.spec, self.spec["linux"], self.spec["process"]
         steps: list[Step] = []
         if linux.get("sysctl"):
@@ -95,7 +100,7 @@ class Launch:
         steps.append(filesystem.ProtectedPaths(linux.get("readonlyPaths", []), linux.get("maskedPaths", [])))
         steps.append(init.WorkingDirectory(process["cwd"]))
         steps.append(filesystem.Pivot(spec["root"].get("readonly", False)))
-        return steps + program_steps(process, self.theirs, filter, die_with_parent)
+        return steps
 
     def _send_terminal(self, master: int) -> None:
         self.theirs.send(sync.TERMINAL, master)
