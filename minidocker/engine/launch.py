@@ -139,7 +139,9 @@ class Session:
 
     def _give_up(self, link: wiring.Link, error: BaseException) -> None:
         """Nothing of a run that failed is left but its error."""
-        troubles = teardown.finish(self.host, self.record, None, time.time())
+        containers.update(self.host.state, self.id, status=containers.REMOVING)
+        # read again: it may have got as far as to have a process and a name under /run/netns
+        troubles = teardown.finish(self.host, containers.get(self.host.state, self.id) or self.record, None, time.time())
         if link.made:
             troubles += wiring.unmake(self.host, link)
         if troubles and isinstance(error, MinidockerError):

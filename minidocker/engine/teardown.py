@@ -23,7 +23,7 @@ def release(host: Host, record: containers.Record) -> list[str]:
     troubles: list[str] = []
     cgroup = host.cgroup(record.id, record.request.cgroup_parent)
     for step in (
-        lambda: names.withdraw_netns(record.name, record.netns),
+        lambda: names.withdraw_netns(record.name, record.netns, record.pid),
         lambda: host.face.kill(cgroup),
         lambda: host.face.remove(cgroup, host.own_cgroup),
         lambda: wiring.disconnect(host, record),

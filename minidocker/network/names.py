@@ -205,15 +205,15 @@ def publish_netns(name: str, pid: int) -> bool:
     return True
 
 
-def withdraw_netns(name: str, inode: int) -> bool:
-    """Remove the link if it still leads to the namespace with this inode, or to a process that is gone; a pid that was used again leads to
-    a stranger's. False if there was nothing of ours."""
+def withdraw_netns(name: str, inode: int, pid: int = 0) -> bool:
+    """Remove the link if it is ours: it names the process that the record does (`pid`, which may be a stranger's by now), or still leads to
+    the namespace with this inode, or to a process that is gone. False if there was nothing of ours."""
     path = f"{NETNS_DIRECTORY}/{name}"
     target = _link(path)
     if not (target.startswith("/proc/") and target.endswith("/ns/net")):
         return False
     try:
-        if os.stat(path).st_ino != inode:
+        if target != f"/proc/{pid}/ns/net" and os.stat(path).st_ino != inode:
             return False
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ESRCH):
