@@ -149,6 +149,7 @@ def remove(host: Host, reference: str) -> None:
 
 def ls(host: Host) -> list[dict[str, object]]:
     """The networks, as `network ls` shows them."""
+    reconcile.sweep(host)
     counts: dict[str, int] = {}
     for group in containers.endpoints(host.state).values():
         for endpoint in group:
