@@ -110,7 +110,7 @@ class Devices(Step):
             owner = f" && chown {uid}:{gid} {target}" if uid or gid else ""
             lines.append(f"[ -e {target} ] || mknod -m {stat.S_IMODE(mode):o} {target} {kind}{owner}")
         for path, pointed in _LINKS:
-            lines.append(f'[ -L "$ROOT"{quote(path)} ] || ln -s {quote(pointed)} "$ROOT"{quote(path)}')
+            lines.append(f'[ -e "$ROOT"{quote(path)} ] || ln -sf {quote(pointed)} "$ROOT"{quote(path)}')
         return "\n".join(lines)
 
     def describe(self) -> str:

@@ -71,7 +71,7 @@ class Spawn(Step):
     def shell(self) -> str:
         return (
             'start=$(mktemp -u)\nmkfifo "$start" && exec 9<> "$start" && rm "$start"\n'
-            'INSIDE=$INSIDE bash -c "$OUTSIDE" &\nCHILD=$!\ntrap \'kill -9 "$CHILD" 2> /dev/null || :\' EXIT'
+            'INSIDE=$INSIDE bash -c "$OUTSIDE" &\nCHILD=$!'
         )
 
     def describe(self) -> str:
@@ -148,7 +148,10 @@ class AwaitNamespaces(Step):
         self.ours = ours
 
     def shell(self) -> str:
-        return 'until PID=$(pgrep -P "$CHILD"); do kill -0 "$CHILD"; sleep 0.01; done'
+        return (
+            'until PID=$(pgrep -P "$CHILD"); do kill -0 "$CHILD"; sleep 0.01; done\n'
+            'trap \'kill -9 "$PID" 2> /dev/null || :\' EXIT'
+        )
 
     def describe(self) -> str:
         return "wait for the container's namespaces"

@@ -160,7 +160,9 @@ class Credentials(Step):
             words.append(f"--{option}=" + ",".join(["-all", *("+" + name[4:].lower() for name in names.names(bits))]))
         if self.no_new_privileges:
             words.append("--no-new-privs")
-        return f"launch=({' '.join(words)})"
+        # shellcheck takes a bare comma in a list of words for a mistake
+        quoted = (f"'{word}'" if "," in word else word for word in words)
+        return f"launch=({' '.join(quoted)})"
 
     def describe(self) -> str:
         return f"become user {self.uid}:{self.gid} with the container's capabilities"

@@ -143,8 +143,8 @@ def test_shell_says_what_setpriv_and_prlimit_would_be_told() -> None:
         'echo 500 > "/proc/$PID/oom_score_adj"',
         "prlimit --pid $$ --nofile=1024:4096 --core=0:unlimited",
         "umask 0027",
-        "launch=(setpriv --reuid=1000 --regid=100 --groups=4,27 --bounding-set=-all,+chown,+kill"
-        " --inh-caps=-all,+kill --ambient-caps=-all,+kill --no-new-privs)",
+        "launch=(setpriv --reuid=1000 --regid=100 '--groups=4,27' '--bounding-set=-all,+chown,+kill'"
+        " '--inh-caps=-all,+kill' '--ambient-caps=-all,+kill' --no-new-privs)",
         "# no_new_privs: by setpriv, above",
         "# the seccomp filter, 1 BPF instructions, is left out: no stock tool loads one",
     ]
