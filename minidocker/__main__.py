@@ -10,6 +10,10 @@ import sys
 # What lives longer (a monitor, a follower of logs) switches it on again.
 gc.disable()
 
+from minidocker import imports  # noqa: E402
+
+imports.shorten()
+
 from minidocker.cli import main  # noqa: E402
 
 

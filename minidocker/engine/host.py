@@ -15,13 +15,13 @@ import fcntl
 import os
 
 from minidocker.errors import MinidockerError
-from minidocker.storage.state import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from minidocker.kernel.cgroups import Face
+    from minidocker.storage.state import State
 
 DEFAULT_ROOT = "/var/lib/minidocker"
 _RUN = "/run/minidocker"
@@ -53,6 +53,8 @@ class Host:
     def state(self) -> State:
         """This process's own connection: after a fork a new one, as SQLite demands."""
         if self._state is None or self._state.pid != os.getpid():
+            from minidocker.storage.state import State  # the command in the foreground of a `run` never needs it
+
             # kept, not closed, when it is the parent's: closing it here would disturb the parent's locks
             self._inherited = self._state
             self._state = State(f"{self.root}/state.db")

@@ -1,11 +1,14 @@
-"""run: a monitor is forked, and this process is its first client."""
+"""run: a monitor is forked, and this process is its first client.
+
+The fork comes before most of the engine is loaded: the monitor loads it while the command gets ready to be its client, and what is small is
+forked faster.
+"""
 
 from __future__ import annotations
 
 import _socket
 import os
 
-from minidocker.engine import launch
 from minidocker.engine.client import Client
 from minidocker.engine.host import Host
 from minidocker.errors import UsageError
@@ -33,12 +36,16 @@ def detach(host: Host, request: RunRequest, explain: Callable[[str], None]) -> s
 
 def script(host: Host, request: RunRequest) -> str:
     """The bash script that would do it; nothing is done."""
+    from minidocker.engine import launch
+
     return launch.planned(host, request).script()
 
 
 def _fork_monitor(host: Host, request: RunRequest, explain: Callable[[str], None]) -> Client:
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     if os.fork() == 0:
+        from minidocker.engine import launch
+
         ours.close()
         launch.become_monitor(host, request, theirs)
     theirs.close()

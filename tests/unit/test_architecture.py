@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent.parent / "minidocker"
 # cli -> engine -> runtime | network | storage -> plan -> kernel | spec -> errors: what each floor may import besides itself.
 BELOW = {
     "errors": set[str](),
+    "imports": set[str](),
     "spec": {"errors"},
     "kernel": {"errors"},
     "plan": {"errors", "kernel", "spec"},
@@ -21,7 +22,7 @@ for _floor in ("runtime", "network", "storage"):
     BELOW[_floor] = {"plan", *BELOW["plan"]}
 BELOW["engine"] = {"runtime", "network", "storage", "plan", *BELOW["plan"]}
 BELOW["cli"] = {"engine", *BELOW["engine"]} - {"runtime"}
-BELOW["__main__"] = {"cli", "errors"}
+BELOW["__main__"] = {"cli", "errors", "imports"}
 BELOW["__init__"] = set()
 # The OCI command line drives the runtime without an engine.
 ALSO = {"cli/oci.py": {"runtime"}}

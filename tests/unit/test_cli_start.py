@@ -38,6 +38,7 @@ start()
 # What every start has: the interpreter's own, us, and os with what os needs.
 COMMON = {
     "__future__", "os", "os.path", "posixpath", "genericpath", "stat", "_collections_abc", "minidocker", "minidocker.__main__",
+    "minidocker.imports",
     "minidocker.cli", "minidocker.cli.hot", "minidocker.cli.options", "minidocker.cli.call", "minidocker.cli.output", "minidocker.errors",
     "minidocker.cli.containers", "minidocker.cli.requests", "minidocker.spec", "minidocker.spec.parse", "minidocker.spec.request",
     "minidocker.spec.records", "minidocker.engine",
