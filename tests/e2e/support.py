@@ -154,13 +154,18 @@ class Minidocker:
     def close(self) -> None:
         """Remove all containers and networks; then nothing may be left of this data root but its files."""
         if (self.root / "state.db").exists():
-            containers = self("ps", "-aq", check=False).stdout.split()
-            if containers:
-                self("rm", "-f", *containers)
+            poll(self._remove_containers, "all containers are removed")
             networks = [network["Name"] for network in json.loads(self("network", "ls", "--format", "json").stdout or "[]")]
             if networks:
                 self("network", "rm", *networks)
         self.assert_nothing_left()
+
+    def _remove_containers(self) -> bool:
+        """Whether none was left. One with --rm may go by itself between the two commands, so that rm does not find it."""
+        containers = self("ps", "-aq", check=False).stdout.split()
+        if containers:
+            self("rm", "-f", *containers, check=False)
+        return not containers
 
     def assert_nothing_left(self) -> None:
         """The kernel takes a moment for a veth whose namespace has died, and a killed process one to go."""
