@@ -36,7 +36,7 @@ def read_in_root(root: int, path: str) -> str:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return ""
         data = b""
-        while len(data) < _LARGEST and (more := os.read(descriptor, _LARGEST - len(data))):
+        while len(data) < _LARGEST and (more := os.read(descriptor, 65536)):
             data += more
         return data.decode(errors="replace")
     finally:
