@@ -241,7 +241,11 @@ def planned(host: Host, request: RunRequest) -> Plan:
     except _NotForReal:
         network = wiring.planned_up(host, link)
     files = wiring.files(host, prepared, link)
-    launch = Launch(id, prepared.configuration(host), host.face, directory=host.run_directory(id), own=host.own_cgroup,
+    document = prepared.configuration(host)
+    for entry in document["mounts"]:  # we follow links inside the root, which mount(8) does not
+        entry["destination"] = prepared.view.inside(entry["destination"])
+    document["process"]["cwd"] = prepared.view.inside(document["process"]["cwd"])
+    launch = Launch(id, document, host.face, directory=host.run_directory(id), own=host.own_cgroup,
                     on_namespaces=wiring.plan(host, prepared, link), filter=prepared.filter(host))  # fmt: skip
     return files + network + launch.plan
 

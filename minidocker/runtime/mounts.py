@@ -75,6 +75,9 @@ _REASONS = {
 }
 
 
+_MOST_LINKS = 40  # path_resolution(7)
+
+
 class Options:
     """OCI mount options, sorted by the system call that takes them.
 
@@ -196,8 +199,9 @@ class Mount(Step):
             k.set_attributes(mounted, 0, propagation=propagation & ~k.MS_REC, recursive=bool(propagation & k.MS_REC))
 
 
-def make_in_root(root: int, path: str, directory: bool) -> int:
-    """An O_PATH descriptor of `path` inside `root`, created (with its parents, mode 0755) when it is missing."""
+def make_in_root(root: int, path: str, directory: bool, links: int = 0) -> int:
+    """An O_PATH descriptor of `path` inside `root`, created (with its parents, mode 0755) when it is missing; where it is a link to
+    what is missing (a Debian's /etc/resolv.conf), that is created. `links` is how many were followed so far."""
     try:
         return k.open_in_root(root, path)
     except OSError as error:
@@ -210,6 +214,11 @@ def make_in_root(root: int, path: str, directory: bool) -> int:
             os.mkdir(name, 0o755, dir_fd=parent)
         else:
             os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=parent))
+    except FileExistsError:
+        if links == _MOST_LINKS:
+            raise KernelError(f"make mount point `{path}` in the root file system", errno.ELOOP) from None
+        pointed = os.readlink(name, dir_fd=parent)
+        return make_in_root(root, pointed if pointed[:1] == "/" else f"{parent_path}/{pointed}", directory, links + 1)
     except OSError as error:
         raise KernelError.of(f"make mount point `{path}` in the root file system", error) from error
     finally:

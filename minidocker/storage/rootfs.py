@@ -45,6 +45,7 @@ _FILES = (
     ("etc/resolv.conf", ""),
 )  # fmt: skip
 _VERSION = 1
+_MOST_STEPS = 4096  # of a path's walk; a link may lead back to itself
 
 
 class View:
@@ -60,6 +61,26 @@ class View:
 
     def shows(self, path: str) -> bool:
         return self.host and any(path.startswith(directory + "/") for directory in PROGRAM_DIRECTORIES)
+
+    def inside(self, path: str) -> str:
+        """`path` free of links, as the container sees them: for commands that would follow them to where they lead out here."""
+        done: list[str] = []
+        left = path.split("/")[::-1]
+        for _ in range(_MOST_STEPS):
+            if not left:
+                return "/" + "/".join(done)
+            part = left.pop()
+            if part == "..":
+                done = done[:-1]
+            elif part not in ("", "."):
+                at = "/".join([self.lower, *done, part])
+                target = os.readlink(at) if os.path.islink(at) else ""
+                if not target:
+                    done.append(part)
+                left += target.split("/")[::-1]
+                if target[:1] == "/":
+                    done = []
+        raise UsageError(f"too many links in {path} of {self.lower}")
 
     def open(self, path: str) -> int:
         """An O_PATH descriptor of `path` in the lower directory, no link leading out of it. Raises OSError."""

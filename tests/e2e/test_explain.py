@@ -38,6 +38,7 @@ OPTIONS = {
     "read-only": ("--read-only", "--tmpfs", "/mnt:size=1m"),
     "capabilities": ("--cap-add", "NET_ADMIN", "--cap-drop", "CHOWN", "--security-opt", "no-new-privileges=false"),
     "privileged": ("--privileged",),
+    "links": ("--tmpfs", "/var/run/sub", "-w", "/var/run/dir"),
     "none": ("--net", "none"),
     "host": ("--net", "host"),
     "names": ("--add-host", "db:10.1.2.3", "--network-alias", "web", "--dns", "192.0.2.53", "--ip", "172.17.0.9"),
@@ -55,6 +56,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for directory in ("usr/bin", "usr/sbin", "etc", "tmp", "root", "proc", "sys", "dev", "mnt", "run", "var"):
         (place / directory).mkdir(parents=True)
     (place / "bin").symlink_to("usr/bin")
+    (place / "var/run").symlink_to("/run")
     (place / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     for name in PROGRAMS:
         source = shutil.which(name)
