@@ -46,6 +46,7 @@ def create(host: Host, request: NetworkRequest) -> str:
     """Make a network and bring it up; returns its id. Refuses what overlaps, naming the owner, before anything is changed."""
     if request.driver != "bridge":
         raise UnsupportedError(f"network driver `{request.driver}` is not supported", "there is bridge")
+    reconcile.sweep(host)
     network = designed(host, request)
     with host.state.transaction() as state:
         networks.insert(state, network)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -56,6 +57,18 @@ def test_a_name_comes_to_running_containers_at_once_and_goes_with_its_container(
 def test_a_container_cannot_rename_the_others(md: Minidocker) -> None:
     done = md.run("--rm", "sh", "-c", "echo 10.6.6.6 bank >> /etc/hosts", check=False)
     assert done.returncode != 0 and "Read-only" in done.stderr
+
+
+@pytest.mark.parametrize("link", ["../run/systemd/resolve/stub-resolv.conf", "/run/resolv.conf"])
+def test_resolv_conf_may_be_a_link_to_what_is_not_there(md: Minidocker, busybox: Path, tmp_path: Path, link: str) -> None:
+    """As in the root file system of a Debian with systemd-resolved."""
+    tree = tmp_path / "tree"
+    shutil.copytree(busybox, tree, symlinks=True)
+    (tree / "etc/resolv.conf").symlink_to(link)
+    assert "192.0.2.53" in md.run("--rm", "--net", "none", "--dns", "192.0.2.53", "--rootfs", tree, "cat", "/etc/resolv.conf").stdout
+    (tree / "etc/resolv.conf").unlink()
+    (tree / "etc/resolv.conf").symlink_to("resolv.conf")
+    assert "/etc/resolv.conf" in md.refused("run", "--rm", "--net", "none", "--rootfs", tree, "true")
 
 
 @pytest.mark.slow
@@ -116,7 +129,7 @@ def test_an_entry_of_somebody_elses_is_left_alone(md: Minidocker) -> None:
         pretend.sh("ip netns del one")
 
 
-@pytest.mark.parametrize("command", [("ps",), ("run", "--rm", "true"), ("network", "ls")])
+@pytest.mark.parametrize("command", [("ps",), ("run", "--rm", "true"), ("network", "ls"), ("network", "create", "back")])
 def test_after_the_monitor_was_killed_one_command_tidies_up(md: Minidocker, command: tuple[str, ...]) -> None:
     md.start("--name", "other", "sleep", "100")
     md.start("--name", "one", "-p", "18081:8081", "sleep", "100")
