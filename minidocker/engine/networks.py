@@ -79,6 +79,7 @@ def designed(host: Host, request: NetworkRequest) -> Network:
     id = os.urandom(6).hex()
     link = request.bridge or (request.name if len(request.name) <= _LONGEST_LINK else f"md-{id}")
     network = Network(id, request.name, subnet, gateway, link, "bridge", request.mtu or 0, request.internal, request.labels, time.time())
+    networks.check_free(host.state, network)
     if ownership.inspect_link(link) is not None:
         raise ConflictError(
             f"a link called `{link}` exists already and is not minidocker's", "choose another: minidocker network create --bridge NAME ..."

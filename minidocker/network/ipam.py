@@ -130,7 +130,8 @@ def allocate(subnet: str, taken: Iterable[str], last: str = "", gateway: str = "
                 return dotted(candidate)
     base, bits = split(subnet)
     wider = f"{dotted(base & _mask(bits - 1))}/{bits - 1}"
-    raise ConflictError(f"subnet {subnet} is full: all of its {high - low} addresses for containers are in use",
+    room = f"all of its {high - low} addresses for containers are" if high - low > 1 else "its only address for containers is"
+    raise ConflictError(f"subnet {subnet} is full: {room} in use",
                         f"remove containers, or make a wider network: minidocker network create --subnet {wider} NAME")
 
 

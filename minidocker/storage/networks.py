@@ -20,8 +20,8 @@ def _network(row: tuple[Any, ...]) -> Network:
     return Network(id, name, subnet, gateway, bridge, driver, mtu, bool(internal), fastjson.loads(labels), created)
 
 
-def insert(state: State, network: Network) -> None:
-    """Raises ConflictError when the name, the subnet or the bridge is taken."""
+def check_free(state: State, network: Network) -> None:
+    """Raises ConflictError when the name, the subnet or the bridge is another network's."""
     holder = state.row(
         "SELECT name, subnet, bridge FROM networks WHERE name = ? OR subnet = ? OR bridge = ?", network.name, network.subnet, network.bridge
     )
@@ -30,6 +30,11 @@ def insert(state: State, network: Network) -> None:
     if holder:
         what = f"subnet {network.subnet}" if holder[1] == network.subnet else f"bridge `{network.bridge}`"
         raise ConflictError(f"{what} is network `{holder[0]}`'s already")
+
+
+def insert(state: State, network: Network) -> None:
+    """Raises ConflictError as `check_free` does."""
+    check_free(state, network)
     state.change(
         f"INSERT INTO networks ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
         network.id, network.name, network.subnet, network.gateway, network.bridge, network.driver, network.mtu, int(network.internal),
@@ -46,12 +51,13 @@ def get(state: State, name: str) -> Network | None:
     return _network(row) if row else None
 
 
-def find(state: State, reference: str) -> Network:
-    """By name or id. Raises NotFoundError with near misses."""
+def find(state: State, reference: str, also: str = "") -> Network:
+    """By name or id. Raises NotFoundError with near misses; `also` is a name that would do, too."""
     row = state.row(f"SELECT {_COLUMNS} FROM networks WHERE name = ?1 OR id = ?1", reference)  # noqa: S608
     if row:
         return _network(row)
-    near = near_misses(reference, [name for (name,) in state.rows("SELECT name FROM networks")])
+    known = {name for (name,) in state.rows("SELECT name FROM networks")} | ({also} if also else set())
+    near = near_misses(reference, sorted(known))
     hint = f"did you mean {' or '.join(near)}?" if near else f"minidocker network create {reference} makes it"
     raise NotFoundError(f"no such network: {reference}", hint)
 

@@ -104,7 +104,7 @@ def test_another_gateway_is_never_allocated() -> None:
 def test_a_full_subnet_says_how_to_widen_it() -> None:
     with pytest.raises(ConflictError) as full:
         ipam.allocate("10.0.0.8/30", ["10.0.0.10"])
-    assert str(full.value) == "subnet 10.0.0.8/30 is full: all of its 1 addresses for containers are in use"
+    assert str(full.value) == "subnet 10.0.0.8/30 is full: its only address for containers is in use"
     assert full.value.hint == "remove containers, or make a wider network: minidocker network create --subnet 10.0.0.8/29 NAME"
 
 
