@@ -19,6 +19,7 @@ from minidocker.cli import main  # noqa: E402
 
 def start() -> None:
     """Run the command line and leave at once: the interpreter's own way out costs milliseconds and frees what the kernel frees anyway."""
+    _open_standard_streams()
     code = main()
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -26,6 +27,15 @@ def start() -> None:
         except (OSError, ValueError, AttributeError):  # the reader has gone, or the stream was closed before we started
             pass
     os._exit(code)
+
+
+def _open_standard_streams() -> None:
+    """A caller may have closed 0, 1 or 2 (`>&-`): what we open next must not take their place and get a container's output."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)  # gets the lowest free number: this one
 
 
 if __name__ == "__main__":

@@ -89,3 +89,18 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
         done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
         assert done.stderr == ""
     os.close(writer)
+
+
+def test_streams_that_the_caller_closed_are_not_given_to_what_is_opened_next() -> None:
+    program = """if True:
+        import os
+        from minidocker import __main__ as door
+        door._open_standard_streams()
+        os.write(9, repr([os.readlink(f"/proc/self/fd/{number}") for number in (0, 1, 2)]).encode())"""
+    read, write = os.pipe()
+    closing = f'exec "$0" -c "$1" 9>&{write} <&- >&- 2>&-'
+    done = subprocess.run(["bash", "-c", closing, sys.executable, program], cwd=REPOSITORY, pass_fds=[write])
+    os.close(write)
+    assert done.returncode == 0
+    assert os.read(read, 1000) == b"['/dev/null', '/dev/null', '/dev/null']"
+    os.close(read)
