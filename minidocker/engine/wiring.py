@@ -39,7 +39,7 @@ def register(host: Host, prepared: Prepared, name: str) -> Link:
     network = networks.get(state, request.network)
     made = network is None and request.network == DEFAULT_NETWORK
     if network is None:
-        network = _designed(host) if made else networks.find(state, request.network, engine_networks.DEFAULT)
+        network = _designed(host) if made else networks.find(state, request.network, DEFAULT_NETWORK)
     if request.ip:
         ip = ipam.check_address(network.subnet, network.gateway, request.ip)
     else:
