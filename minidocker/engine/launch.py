@@ -78,8 +78,8 @@ class Session:
 
     def live(self) -> None:
         self.lock = self.host.claim(self.id)
-        reconcile.sweep(self.host, but=self.id)
         try:
+            reconcile.sweep(self.host, but=self.id)
             prepared = Prepared(self.host, self.request, self.id)
             if _is_gone(self.client):
                 raise MinidockerError("the command was killed")  # whoever killed it wants no container
