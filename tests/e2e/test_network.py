@@ -193,7 +193,7 @@ def test_a_subnet_in_use_is_passed_over_and_said_so(world: None, md: Minidocker)
         before = settled()
         refusal = md.refused("network", "create", "--subnet", "172.17.5.0/24", "back", code=1)
         assert "172.17.0.0/16" in refusal and "docker0" in refusal
-        assert state() == before
+        await_state(before)
     finally:
         pretend.sh("ip link del docker0")
 

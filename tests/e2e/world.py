@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,9 +107,20 @@ def state() -> dict[str, str]:
 
 
 def settled() -> dict[str, str]:
-    """`state`, once the veths of containers that have ended are gone (the kernel takes some 50 ms)."""
+    """`state`, once the veths of containers that have ended are gone (the kernel takes some 50 ms) and nothing follows for a second (it
+    looks after carriers that long)."""
     poll(lambda: not any(re.fullmatch("md[0-9a-f]{9,}", str(link["ifname"])) for link in pretend.ip("link")), "no container's veth is left")
-    return state()
+    seen, since = state(), time.monotonic()
+
+    def rests() -> bool:
+        nonlocal seen, since
+        now = state()
+        if now != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since > 1
+
+    poll(rests, "the host comes to rest")
+    return seen
 
 
 def await_state(before: dict[str, str]) -> None:
