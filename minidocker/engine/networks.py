@@ -47,8 +47,8 @@ def create(host: Host, request: NetworkRequest) -> str:
     if request.driver != "bridge":
         raise UnsupportedError(f"network driver `{request.driver}` is not supported", "there is bridge")
     reconcile.sweep(host)
-    network = designed(host, request)
-    with host.state.transaction() as state:
+    with host.state.transaction() as state:  # of two at once, the second sees which subnet the first has chosen
+        network = designed(host, request)
         networks.insert(state, network)
     try:
         bring_up(host, network)
