@@ -9,7 +9,7 @@ import os
 
 from minidocker.engine.host import Host
 from minidocker.engine.prepare import Prepared
-from minidocker.errors import ConflictError
+from minidocker.errors import MinidockerError, NotFoundError, StateError
 from minidocker.network import endpoint, ipam, names, ownership
 from minidocker.plan import FILESYSTEM, At, Plan, Step, quote
 from minidocker.spec.records import Endpoint, Network, Port
@@ -114,17 +114,15 @@ def disconnect(host: Host, record: containers.Record) -> None:
 
 
 def unmake(host: Host, link: Link) -> list[str]:
-    """Remove the network that a failed run had made on first use, unless somebody else is in it by now."""
-    from minidocker.errors import MinidockerError
-
+    """Remove the network that a failed run had made on first use, unless somebody else is in it by now; returns what went wrong."""
     if link.network is None:
         return []
-    try:
-        from minidocker.engine import networks as management
+    from minidocker.engine import networks as management
 
+    try:
         management.remove(host, link.network.name)
-    except ConflictError:
-        return []
+    except (NotFoundError, StateError):
+        return []  # gone already, or in use
     except MinidockerError as error:
         return [str(error)]
     return []
