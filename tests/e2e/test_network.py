@@ -181,7 +181,8 @@ def test_networks_by_the_command_line(world: None, md: Minidocker) -> None:
 
 
 def test_a_subnet_in_use_is_passed_over_and_said_so(world: None, md: Minidocker) -> None:
-    pretend.sh("ip link add docker0 type bridge && ip addr add 172.17.0.1/16 dev docker0 && ip link set docker0 up")
+    pretend.sh("ip link add docker0 type bridge && ip addr add 172.17.0.1/16 dev docker0 && "
+               "sysctl -qw net.ipv6.conf.docker0.disable_ipv6=1 && ip link set docker0 up")  # its own address would come seconds later
     try:
         done = md.run("--rm", "ip", "-br", "-4", "addr", "show", "eth0", check=False)
         assert done.returncode == 0, done.stderr

@@ -83,13 +83,13 @@ def test_a_free_port_is_chosen(world: None, md: Minidocker, server: Path) -> Non
 
 def test_a_port_of_another_container_is_refused_naming_it(world: None, md: Minidocker, server: Path) -> None:
     serve(md, server, "alice", "-p", f"{PUBLISHED}:{PORT}")
-    before = (md.ps(), elements(md))
+    before = ([one["Names"] for one in md.ps()], elements(md))
     for option in (f"{PUBLISHED}:80", f"127.0.0.1:{PUBLISHED}:80"):
         refusal = md.refused("run", "--rm", "--name", "bob", "-p", option, "true")
         assert "alice" in refusal and str(PUBLISHED) in refusal
     refusal = md.refused("run", "--rm", "-p", f"{PUBLISHED + 1}:80", "-p", f"{PUBLISHED + 1}:81", "true")
     assert str(PUBLISHED + 1) in refusal
-    assert (md.ps(), elements(md)) == before
+    assert ([one["Names"] for one in md.ps()], elements(md)) == before
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", HOST])
