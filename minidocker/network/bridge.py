@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 
 from minidocker.errors import KernelError
+from minidocker.kernel import sysctl as settings
 from minidocker.kernel.netlink import Socket
 from minidocker.kernel.rtnetlink import (
     IFF_LOOPBACK,
@@ -72,8 +73,8 @@ def observed(network: Network, tag: str, recorded: dict[str, str] | None = None)
     before = dict(recorded or {})
     set_by_others = firewall.guarded_by_others(tag)
     for link, _ in ways_out:
-        name = sysctl.forwarding(link.name)
-        value = sysctl.read(name)
+        name = settings.forwarding(link.name)
+        value = settings.read(name)
         if value is not None:
             before.setdefault(name, "0" if link.name in set_by_others else value)
     mtu = network.mtu or (ways_out[0][1] if ways_out else DEFAULT_MTU)
@@ -103,7 +104,7 @@ def up(network: Network, tag: str, observed: Observed) -> Plan:
                 "masquerade outward; let nobody in from outside, between networks, or through this host", elements),
         sysctl.Set(f"{ours}/disable_ipv6", "1", "IPv6 was not asked for", optional=True),
         sysctl.Set(f"{ours}/accept_ra", "0", "and no router advertisement from a container is believed", optional=True),
-        sysctl.Set(sysctl.forwarding(network.bridge), "1", "forward what containers send"),
+        sysctl.Set(settings.forwarding(network.bridge), "1", "forward what containers send"),
         *(Forward(tag, name) for name in observed.guarded),
         BringUp(network, tag),
     ])
@@ -177,15 +178,15 @@ class Forward(Step):
     def __init__(self, tag: str, uplink: str) -> None:
         self.tag = tag
         self.uplink = uplink
-        self.name = sysctl.forwarding(uplink)
+        self.name = settings.forwarding(uplink)
         self._switched = False
 
     def shell(self) -> str:
         return f"sysctl -q -w {self.name}=1"
 
     def apply(self, at: At) -> None:
-        if sysctl.read(self.name) == "0":
-            sysctl.write(self.name, "1")
+        if settings.read(self.name) == "0":
+            settings.write(self.name, "1")
             self._switched = True
 
     def undo(self, at: At) -> None:
@@ -203,15 +204,15 @@ class StopForwarding(Step):
     def __init__(self, tag: str, uplink: str) -> None:
         self.tag = tag
         self.uplink = uplink
-        self.name = sysctl.forwarding(uplink)
+        self.name = settings.forwarding(uplink)
 
     def shell(self) -> str:
         return f"sysctl -q -w {self.name}=0"
 
     def apply(self, at: At) -> None:
-        if (sysctl.read(self.name) == "1" and sysctl.read(sysctl.FORWARDING_OF_ALL) == "0"
+        if (settings.read(self.name) == "1" and settings.read(settings.FORWARDING_OF_ALL) == "0"
                 and self.uplink not in firewall.guarded_by_others(self.tag)):
-            sysctl.write(self.name, "0")
+            settings.write(self.name, "0")
 
 
 class BringUp(Step):

@@ -6,7 +6,7 @@ import errno
 import os
 
 from minidocker.errors import KernelError, MinidockerError
-from minidocker.kernel import libc
+from minidocker.kernel import libc, sysctl
 from minidocker.kernel import namespaces as k
 from minidocker.plan import CHILD, EXEC, NAMESPACES, At, Step, quote
 from minidocker.runtime import sync
@@ -233,14 +233,7 @@ class Sysctls(Step):
 
     def apply(self, at: At) -> None:
         for name, value in self.sysctls.items():
-            try:
-                descriptor = os.open("/proc/sys/" + name.replace(".", "/"), os.O_WRONLY | os.O_CLOEXEC)
-                try:
-                    os.write(descriptor, value.encode())
-                finally:
-                    os.close(descriptor)
-            except OSError as error:
-                raise KernelError.of(f"set sysctl {name} to {value}", error) from error
+            sysctl.write(name.replace(".", "/"), value)
 
 
 class HostName(Step):

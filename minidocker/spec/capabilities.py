@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minidocker.errors import UnsupportedError, UsageError
+from minidocker.spec.near import near
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def check(word: str) -> str:
     """`net_admin` or `CAP_NET_ADMIN` -> `NET_ADMIN`. Raises UsageError for what is no capability, with near misses."""
     name = word.upper().removeprefix("CAP_")
     if "CAP_" + name not in _NUMBERS:
-        close = near("CAP_" + name, NAMES)
+        close = near("CAP_" + name, NAMES, edits=3)
         hint = "did you mean " + " or ".join(f"`{other[4:]}`" for other in close) + "?" if close else "see capabilities(7)"
         raise UsageError(f"unknown capability `{word}`", hint)
     return name
@@ -82,23 +83,3 @@ def granted(add: Sequence[str], drop: Sequence[str], privileged: bool, available
 
 def _normal(value: str) -> str:
     return "ALL" if value.upper() in ("ALL", "CAP_ALL") else "CAP_" + check(value)
-
-
-def near(word: str, candidates: Collection[str]) -> list[str]:
-    """Up to three candidates that `word` may have meant: at most three edits away, or containing it; the nearest first."""
-    scored = []
-    for candidate in candidates:
-        distance = 1 if len(word) > 6 and word in candidate else _edits(word, candidate)
-        if distance <= 3:
-            scored.append((distance, candidate))
-    return [candidate for _, candidate in sorted(scored)[:3]]
-
-
-def _edits(a: str, b: str) -> int:
-    """Levenshtein distance. (difflib would cost an import of re and collections, for an error message.)"""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        previous, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
-    return row[-1]

@@ -10,7 +10,7 @@ import json
 import os
 
 from minidocker.errors import UnsupportedError, UsageError
-from minidocker.spec.capabilities import near
+from minidocker.spec.near import near
 from minidocker.spec.seccomp import ACTIONS, ARCHITECTURES, MACHINES, OPERATORS
 
 TYPE_CHECKING = False
@@ -176,7 +176,7 @@ class _Reader:
         if value is None:
             raise self.wrong(where, "missing")
         if not isinstance(value, str) or value not in allowed:
-            close = near(str(value), allowed)
+            close = near(str(value), allowed, edits=3)
             hint = "did you mean " + " or ".join(f"`{word}`" for word in close) + "?" if close else "one of " + ", ".join(allowed)
             raise self.wrong(where, f"unknown {kind} {json.dumps(value)}", hint)
         return value
@@ -199,7 +199,7 @@ class _Reader:
             raise self.wrong(where, "not an object")
         for key in value:
             if key not in keys:
-                close = near(key, keys)
+                close = near(key, keys, edits=3)
                 place = f"{where}.{key}" if where else key
                 raise self.wrong(place, "unknown key", f"did you mean `{close[0]}`?" if close else "one of " + ", ".join(keys))
         return value

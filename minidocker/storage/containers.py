@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minidocker.errors import ConflictError, NotFoundError
 from minidocker.spec import fastjson
+from minidocker.spec.near import near
 from minidocker.spec.records import Endpoint, Port
 from minidocker.spec.request import RunRequest, from_data, to_data
 from minidocker.storage.state import State
@@ -96,24 +97,9 @@ def find(state: State, reference: str) -> Record:
         if rows:
             raise ConflictError(f"`{reference}` is the beginning of several containers' ids", "give more of it")
     names = [name for (name,) in state.rows("SELECT name FROM containers")]
-    near = near_misses(reference, names)
-    raise NotFoundError(f"no such container: {reference}", f"did you mean {' or '.join(near)}?" if near else "minidocker ps -a lists them")
-
-
-def near_misses(wanted: str, names: list[str], most: int = 3) -> list[str]:
-    """The names that a typing error of `wanted` may have meant: at most two edits away, or beginning alike."""
-    scored = sorted((_distance(wanted, name), name) for name in names)
-    return [name for distance, name in scored if distance <= 2 or (len(wanted) > 2 and name.startswith(wanted))][:most]
-
-
-def _distance(a: str, b: str) -> int:
-    """Levenshtein's; only asked for after an error."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        previous, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
-    return row[-1]
+    close = near(reference, names)
+    hint = f"did you mean {' or '.join(close)}?" if close else "minidocker ps -a lists them"
+    raise NotFoundError(f"no such container: {reference}", hint)
 
 
 def add_endpoint(state: State, endpoint: Endpoint) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from minidocker.errors import ConflictError, NotFoundError, StateError
 from minidocker.spec import fastjson
+from minidocker.spec.near import near
 from minidocker.spec.records import Network
-from minidocker.storage.containers import near_misses
 from minidocker.storage.state import State
 
 TYPE_CHECKING = False
@@ -57,8 +57,8 @@ def find(state: State, reference: str, also: str = "") -> Network:
     if row:
         return _network(row)
     known = {name for (name,) in state.rows("SELECT name FROM networks")} | ({also} if also else set())
-    near = near_misses(reference, sorted(known))
-    hint = f"did you mean {' or '.join(near)}?" if near else f"minidocker network create {reference} makes it"
+    close = near(reference, known)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"minidocker network create {reference} makes it"
     raise NotFoundError(f"no such network: {reference}", hint)
 
 

@@ -14,9 +14,10 @@ import pytest
 
 from minidocker.errors import ConflictError, KernelError, UsageError
 from minidocker.kernel import nftables
+from minidocker.kernel import sysctl as settings
 from minidocker.kernel.netlink import Socket
 from minidocker.kernel.rtnetlink import veth_create
-from minidocker.network import bridge, endpoint, firewall, ipam, names, ownership, publish, sysctl
+from minidocker.network import bridge, endpoint, firewall, ipam, names, ownership, publish
 from minidocker.plan import At
 from minidocker.spec.records import Endpoint, Network, Port
 from tests import pretend
@@ -140,8 +141,8 @@ class World:
             time.sleep(0.01)
         sh(f"nft delete table inet {firewall.table(TAG)}", check=False)
         for name in self.recorded:
-            if sysctl.read(name) is not None:
-                sysctl.write(name, "0")
+            if settings.read(name) is not None:
+                settings.write(name, "0")
 
 
 @pytest.fixture
@@ -341,7 +342,7 @@ def test_packets_for_loopback_from_a_container_are_dropped(world: World) -> None
     net = world.network()
     world.up(net)
     one = world.attach(net, 2, [Port(8080, 80)])
-    assert sysctl.read("net/ipv4/conf/br0/route_localnet") == "1"
+    assert settings.read("net/ipv4/conf/br0/route_localnet") == "1"
     world.serve("", 9000, address="127.0.0.1")
     forge = f"ip netns exec {one.container_name} "
     sh(f"{forge} ip addr del 127.0.0.1/8 dev lo; {forge} sysctl -q -w net.ipv4.conf.eth0.route_localnet=1; "
@@ -354,7 +355,7 @@ def test_packets_for_loopback_from_a_container_are_dropped(world: World) -> None
 def test_packets_for_loopback_from_the_lan_are_dropped(world: World) -> None:
     net = world.network()
     world.up(net)
-    sysctl.write("net/ipv4/conf/lan0/route_localnet", "1")  # as a host may have it for a reason of its own
+    settings.write("net/ipv4/conf/lan0/route_localnet", "1")  # as a host may have it for a reason of its own
     world.serve("", 9000, address="127.0.0.1")
     sh("ip -n outside addr del 127.0.0.1/8 dev lo; ip netns exec outside sysctl -q -w net.ipv4.conf.eth0.route_localnet=1; "
        f"ip -n outside route add 127.0.0.1/32 via {LAN} src {PEER}")
@@ -390,7 +391,7 @@ def test_down_leaves_the_host_as_up_found_it(world: World) -> None:
     one, two = world.attach(a, 2, [Port(8080, 80), Port(8081, 81, LAN)]), world.attach(b, 2)
     endpoint.detach(a, TAG, one).run(At())
     world.down(a, last=False)
-    assert sysctl.read(sysctl.forwarding("lan0")) == "1"
+    assert settings.read(settings.forwarding("lan0")) == "1"
     world.serve("outside")
     assert world.ask(two.container_name, PEER) == LAN
     endpoint.detach(b, TAG, two).run(At())
@@ -432,7 +433,7 @@ def test_two_data_roots_share_an_uplink(world: World) -> None:
     theirs = bridge.observed(b, "another")
     bridge.up(b, "another", theirs).run(At())
     world.down(a)
-    assert sysctl.read(sysctl.forwarding("lan0")) == "1"
+    assert settings.read(settings.forwarding("lan0")) == "1"
     assert ownership.ready(b, "another").complete
     bridge.down(b, "another", theirs.before, last=True).run(At())
     assert state() == before
@@ -459,14 +460,14 @@ def test_a_foreign_link_of_the_bridges_name_is_refused_and_untouched(world: Worl
     sh(f"ip link add br0 {kind} && ip addr add 10.1.1.1/24 dev br0 && ip link set br0 up")
     try:
         assert ownership.ready(net, TAG).state == ownership.FOREIGN
-        before = pretend.ip("addr show br0")[0]["addr_info"], sh("nft list ruleset"), sysctl.read(sysctl.forwarding("lan0"))
+        before = pretend.ip("addr show br0")[0]["addr_info"], sh("nft list ruleset"), settings.read(settings.forwarding("lan0"))
         with pytest.raises(ConflictError, match="a link called `br0` exists already and was not made by minidocker"):
             world.up(net)
         world.recorded = {}
         world.down(net)
         bridge.remove_link("br0", ownership.link_alias(TAG, net.id)).run(At())
         endpoint.detach(net, TAG, world.endpoint(net, 2)).run(At())
-        assert (pretend.ip("addr show br0")[0]["addr_info"], sh("nft list ruleset"), sysctl.read(sysctl.forwarding("lan0"))) == before
+        assert (pretend.ip("addr show br0")[0]["addr_info"], sh("nft list ruleset"), settings.read(settings.forwarding("lan0"))) == before
     finally:
         sh("ip link del br0")
 
@@ -521,7 +522,7 @@ def test_forwarding_that_somebody_switched_on_since_stays_on(world: World) -> No
     sh("sysctl -q -w net.ipv4.ip_forward=1")
     try:
         world.down(net)
-        assert sysctl.read(sysctl.forwarding("lan0")) == "1"
+        assert settings.read(settings.forwarding("lan0")) == "1"
     finally:
         sh("sysctl -q -w net.ipv4.ip_forward=0")
 
@@ -565,8 +566,8 @@ def test_the_explained_commands_do_the_same(world: World) -> None:
             for changing in ("ifindex", "link_index", "link_netnsid", "linkinfo"):
                 link.pop(changing, None)
         neighbours = [*pretend.ip("neigh show nud permanent"), *pretend.ip(*inside, "neigh show nud permanent")]
-        forwards = [sysctl.read(sysctl.forwarding(link)) for link in ("br0", "lan0")]
-        return links, there, neighbours, sh("nft list ruleset"), forwards, sysctl.read("net/ipv4/conf/br0/route_localnet")
+        forwards = [settings.read(settings.forwarding(link)) for link in ("br0", "lan0")]
+        return links, there, neighbours, sh("nft list ruleset"), forwards, settings.read("net/ipv4/conf/br0/route_localnet")
 
     place = world.endpoint(net, 2, [Port(8080, 80)])
     observed = bridge.observed(net, TAG)

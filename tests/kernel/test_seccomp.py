@@ -20,8 +20,7 @@ from minidocker.errors import UnsupportedError, UsageError
 from minidocker.kernel import libc
 from minidocker.kernel import process as kernel
 from minidocker.plan import CHILD, At
-from minidocker.runtime import privileges
-from minidocker.runtime import filters
+from minidocker.runtime import filters, privileges
 from minidocker.runtime import seccomp as compiler
 from minidocker.spec import seccomp
 from minidocker.spec.capabilities import DEFAULT, NAMES, names

@@ -10,7 +10,8 @@ from minidocker.errors import UnsupportedError, UsageError
 from minidocker.kernel import process as kernel
 from minidocker.plan import CHILD, PARENT, PRIVILEGES, Step
 from minidocker.runtime import privileges
-from minidocker.spec.capabilities import DEFAULT, NAMES, check, granted, mask, names, near
+from minidocker.spec.capabilities import DEFAULT, NAMES, check, granted, mask, names
+from minidocker.spec.near import near
 
 some = st.lists(st.sampled_from([*NAMES, "ALL"]), max_size=6)
 RETURN = b"\x06\x00\x00\x00\x00\x00\xff\x7f"  # BPF: return SCMP_ACT_ALLOW

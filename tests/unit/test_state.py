@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidocker.errors import ConflictError, MinidockerError, NotFoundError, StateError
+from minidocker.spec.near import distance, near
 from minidocker.spec.records import Endpoint, Network, Port
 from minidocker.spec.request import RunRequest
 from minidocker.storage import containers, networks
@@ -200,9 +201,9 @@ def test_found_by_name_id_and_unique_prefix(state: State) -> None:
 
 def test_unknown_networks_have_near_misses(state: State) -> None:
     networks.insert(state, BR0)
-    with pytest.raises(NotFoundError) as near:
+    with pytest.raises(NotFoundError) as close:
         networks.find(state, "bro")
-    assert (near.value.message, near.value.hint) == ("no such network: bro", "did you mean br0?")
+    assert (close.value.message, close.value.hint) == ("no such network: bro", "did you mean br0?")
     with pytest.raises(NotFoundError) as far:
         networks.find(state, "backend")
     assert far.value.hint == "minidocker network create backend makes it"
@@ -210,14 +211,13 @@ def test_unknown_networks_have_near_misses(state: State) -> None:
 
 @given(st.text(max_size=8), st.lists(st.text(max_size=8), max_size=5))
 def test_near_misses_are_of_the_names_and_near(wanted: str, names: list[str]) -> None:
-    found = containers.near_misses(wanted, names)
+    found = near(wanted, names)
     assert len(found) <= 3 and set(found) <= set(names)
     assert wanted not in names or found[0] == wanted
 
 
 @given(st.text(max_size=6), st.text(max_size=6), st.text(max_size=6))
 def test_distance_is_a_metric(a: str, b: str, c: str) -> None:
-    distance = containers._distance
     assert (distance(a, b) == 0) == (a == b)
     assert distance(a, b) == distance(b, a) <= distance(a, c) + distance(c, b)
 

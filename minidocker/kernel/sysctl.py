@@ -1,0 +1,41 @@
+"""Kernel settings under /proc/sys (proc(5)). Names are written with slashes, as sysctl(8) also takes them: an interface's name may
+hold dots (`eth0.100`). Those of net, ipc and uts are the settings of the namespaces of whoever opens them."""
+
+from __future__ import annotations
+
+import os
+
+from minidocker.errors import KernelError
+
+FORWARDING_OF_ALL = "net/ipv4/conf/all/forwarding"
+
+
+def forwarding(interface: str) -> str:
+    """The setting that lets packets that came in by `interface` be forwarded."""
+    return f"net/ipv4/conf/{interface}/forwarding"
+
+
+def read(name: str) -> str | None:
+    """The setting's value, None where the kernel has no such setting (or the interface is gone)."""
+    try:
+        fd = os.open(f"/proc/sys/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise KernelError.of(f"read setting `{name}`", error) from error
+    try:
+        return os.read(fd, 4096).decode().strip()
+    finally:
+        os.close(fd)
+
+
+def write(name: str, value: str) -> None:
+    """Set it. Raises KernelError."""
+    try:
+        fd = os.open(f"/proc/sys/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise KernelError.of(f"set `{name}` to {value}", error) from error
