@@ -102,7 +102,8 @@ def run_fresh(md: Minidocker, tmp_path: Path, script: str, then: str = "") -> su
 
 def machine(md: Minidocker) -> dict[str, object]:
     left = {**state(), "cgroups": md.cgroups(), "containers": sorted(os.listdir(md.root / "containers"))}
-    return {**left, "run": sorted(str(path) for path in md.run_directory.rglob("*")), "ps": [one["Names"] for one in md.ps()], "networks": md("network", "ls").stdout}
+    left["run"] = sorted(str(path) for path in md.run_directory.rglob("*"))
+    return {**left, "ps": [one["Names"] for one in md.ps()], "networks": md("network", "ls").stdout}
 
 
 def test_explain_tells_on_stderr_and_runs_as_usual(md: Minidocker) -> None:
