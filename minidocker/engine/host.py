@@ -84,7 +84,11 @@ class Host:
 
     def cgroup(self, id: str, parent: str | None) -> str:
         """The container's cgroup below the root of every hierarchy."""
-        return f"{(parent or '').strip('/')}/{self.own_cgroup}/{id}".lstrip("/")
+        return f"{self.own_cgroup(parent)}/{id}"
+
+    def own_cgroup(self, parent: str | None) -> str:
+        """The cgroup that holds this root's containers, below `parent`: it goes with the last of them."""
+        return f"{(parent or '').strip('/')}/minidocker-{self.tag}".lstrip("/")
 
     def claim(self, id: str) -> int:
         """Take the container's lock (see `hold_lock`), making its run directory; -1 when a living process has it.
@@ -115,10 +119,6 @@ class Host:
         descriptor = os.open(f"{self.run}/containers", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         return descriptor
-
-    @property
-    def own_cgroup(self) -> str:
-        return f"minidocker-{self.tag}"
 
     @property
     def boot(self) -> str:

@@ -107,8 +107,9 @@ class Session:
         network = wiring.bring_up(host, link)
         self._pipes()
         launch = Launch(
-            self.id, prepared.configuration(host), host.face, directory=self.run_directory, own=host.own_cgroup,
-            on_namespaces=wiring.plan(host, prepared, link), filter=prepared.filter(host), stdio=self.stdio, die_with_parent=True,
+            self.id, prepared.configuration(host), host.face, directory=self.run_directory,
+            own=host.own_cgroup(self.request.cgroup_parent), on_namespaces=wiring.plan(host, prepared, link), filter=prepared.filter(host),
+            stdio=self.stdio, die_with_parent=True,
         )  # fmt: skip
         if self.request.explain:
             _tell(self.client, b"P" + (files + network + launch.plan).explain().encode())
@@ -245,7 +246,7 @@ def planned(host: Host, request: RunRequest) -> Plan:
     for entry in document["mounts"]:  # we follow links inside the root, which mount(8) does not
         entry["destination"] = prepared.view.inside(entry["destination"])
     document["process"]["cwd"] = prepared.view.inside(document["process"]["cwd"])
-    launch = Launch(id, document, host.face, directory=host.run_directory(id), own=host.own_cgroup,
+    launch = Launch(id, document, host.face, directory=host.run_directory(id), own=host.own_cgroup(request.cgroup_parent),
                     on_namespaces=wiring.plan(host, prepared, link), filter=prepared.filter(host))  # fmt: skip
     return files + network + launch.plan
 

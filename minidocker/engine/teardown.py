@@ -25,7 +25,7 @@ def release(host: Host, record: containers.Record) -> list[str]:
     for step in (
         lambda: names.withdraw_netns(record.name, record.netns, record.pid),
         lambda: host.face.kill(cgroup),
-        lambda: host.face.remove(cgroup, host.own_cgroup),
+        lambda: host.face.remove(cgroup, host.own_cgroup(record.request.cgroup_parent)),
         lambda: wiring.disconnect(host, record),
     ):
         _attempt(step, troubles)
