@@ -12,6 +12,7 @@ from minidocker.engine import client, prepare, reconcile
 from minidocker.engine.host import Host
 from minidocker.engine.monitor import CHUNK, exit_code_of
 from minidocker.errors import StateError, UsageError
+from minidocker.kernel import namespaces
 from minidocker.kernel import process as kernel
 from minidocker.runtime import filters
 from minidocker.runtime.container import State
@@ -40,9 +41,11 @@ def execute(host: Host, request: ExecRequest) -> int:
     filter = filters.cached(profile, f"{host.root}/cache") if profile is not None else None
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     stdio = (null, null, null) if request.detach else (0 if request.interactive else null, 1, 2)
-    entry = Entry(record.id, state, process, host.face, filter, stdio)
+    entry = Entry(record.id, state, process, host.face, filter, stdio, request.detach)
     entry.run()
     if request.detach:
+        if entry.terminal >= 0:
+            _keep(entry.terminal, null)
         return 0
     if entry.terminal >= 0:
         return _relay(entry, request)
@@ -69,6 +72,23 @@ def _process(record: containers.Record, state: State, request: ExecRequest) -> t
         request.command, env, around, terminal=request.tty, no_new_privileges=config.no_new_privileges(made), ulimits=made.ulimits
     )
     return process, prepare.seccomp_profile(made, around.capabilities)
+
+
+def _keep(terminal: int, null: int) -> None:
+    """Fork a process that holds a detached one's terminal, and reads what it writes, until nobody has it open: it would be hung up
+    otherwise."""
+    namespaces.setns(namespaces.open_of(os.getpid(), "pid"), namespaces.NEWPID)  # our children are the host's again
+    if os.fork() != 0:
+        return
+    os.setsid()
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    try:
+        while os.read(terminal, CHUNK):
+            pass
+    except OSError:  # EIO: the last process has closed it
+        pass
+    os._exit(0)
 
 
 def _forward_signals(entry: Entry) -> None:

@@ -6,7 +6,10 @@
       │            ◄── [TERMINAL + fd], READY ──  │ its program was found
       │ ───────── START ───────────────────────►  │ privileges, seccomp, execve
 
-The child is non-dumpable from its first instruction: no process in there may ptrace it or read what it holds (CVE-2016-9962).
+The child is born non-dumpable: no process in there may ptrace it or read what it holds (CVE-2016-9962).
+
+A detached one is a grandchild, whose parent ends at once: the container's init inherits it, as in there whatever becomes an orphan.
+The host's first process, which would inherit a child, may not reap it, and the kernel lets no init end before its last process is reaped.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import os
 
 from minidocker.errors import MinidockerError
+from minidocker.kernel import libc
 from minidocker.kernel import namespaces as k
 from minidocker.kernel.cgroups import Face
 from minidocker.plan import CHILD, NAMESPACES, At, Plan, Step
@@ -56,13 +60,22 @@ class Join(Step):
 
 
 class Entry:
-    """One exec. `process` the OCI process section, `stdio` what becomes 0, 1 and 2; `pidfd` and `terminal` are there after `create`."""
+    """One exec. `process` the OCI process section, `stdio` what becomes 0, 1 and 2; `terminal`, and unless it is `detached` `pid` and
+    `pidfd`, are there after `run`."""
 
     def __init__(
-        self, id: str, state: State, process: dict[str, Any], face: Face, filter: tuple[bytes, int] | None, stdio: tuple[int, int, int]
+        self,
+        id: str,
+        state: State,
+        process: dict[str, Any],
+        face: Face,
+        filter: tuple[bytes, int] | None,
+        stdio: tuple[int, int, int],
+        detached: bool = False,
     ) -> None:
         self.container = state.open()
         self.stdio = stdio
+        self.detached = detached
         self.at = At()
         self.ours, self.theirs = sync.pair()
         used = [hierarchy for hierarchy in face.hierarchies if os.path.isdir(hierarchy.path(state.cgroup))]
@@ -84,12 +97,27 @@ class Entry:
 
     def run(self) -> None:
         """Start the program; returns when execve has happened. Raises what kept it from happening."""
+        libc.prctl(init.PR_SET_DUMPABLE, 0, 0, 0, 0)
         k.setns(self.container, k.NEWPID)  # of this process only its future children change
         self.pid, self.pidfd = k.clone(0, self.cgroup)
         if self.pid == 0:
+            if self.detached and k.clone(0)[0]:
+                os._exit(0)
             self.ours.close()
             init.become_child(self.plan, self.at, self.theirs, self.stdio)
+        if self.detached:
+            os.waitpid(self.pid, 0)
         self.theirs.close()
+        try:
+            self._until_started()
+        except MinidockerError:
+            if not self.detached:
+                os.waitpid(self.pid, 0)  # it ends by itself; for the same reason it is not left to others
+            raise
+        self.ours.close()
+        os.close(self.container)
+
+    def _until_started(self) -> None:
         message, descriptor = self.ours.receive()
         if message == sync.TERMINAL:
             self.terminal = descriptor
@@ -97,6 +125,4 @@ class Entry:
         if message != sync.READY:
             raise MinidockerError("the process ended before it was set up", "has the container ended meanwhile?")
         self.ours.send(sync.START)
-        message, _ = self.ours.receive()
-        self.ours.close()
-        os.close(self.container)
+        self.ours.receive()

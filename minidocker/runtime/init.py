@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
+PR_SET_DUMPABLE = 4
 _SIGKILL = 9
 _LARGEST_FD = 0xFFFFFFFF
 
@@ -33,7 +33,7 @@ def become_child(plan: Plan, at: At, channel: sync.Channel, stdio: tuple[int, in
     """Run the child's slice of `plan`, which ends in execve; on failure send it to the parent and exit."""
     try:
         # whoever could ptrace or read this process's /proc files could use what it holds of the host (CVE-2016-9962)
-        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         os.setsid()
         _reset_signals()
         os.umask(0)
