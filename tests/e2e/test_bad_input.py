@@ -322,6 +322,18 @@ def disk(at: Path, options: str) -> Iterator[Path]:
         yield at
 
 
+@contextlib.contextmanager
+def root_on(place: Path) -> Iterator[Minidocker]:
+    """minidocker with its data root on a disk of its own, which is left empty of containers before it goes, whatever happens."""
+    minidocker = Minidocker(place / "root")
+    try:
+        yield minidocker
+    finally:
+        (place / "filler").unlink(missing_ok=True)
+        pretend.sh(f"mount -o remount,rw {place}")
+        minidocker.close()
+
+
 def fill(directory: Path) -> Path:
     filler = directory / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -331,8 +343,7 @@ def fill(directory: Path) -> Path:
 
 
 def test_a_root_on_a_read_only_file_system(family: Family, tmp_path: Path) -> None:
-    with disk(tmp_path / "disk", "size=16m,ro") as place:
-        fresh = Minidocker(place / "root")
+    with disk(tmp_path / "disk", "size=16m,ro") as place, root_on(place) as fresh:
         for words in (["run", "true"], ["ps"], ["network", "create", "n"]):
             with Unchanged(fresh, family):
                 assert fresh.refused(*words) == says(
@@ -348,13 +359,11 @@ def test_a_root_on_a_read_only_file_system(family: Family, tmp_path: Path) -> No
                     f"use the state in {fresh.root}/state.db: it cannot be written", "is the file system mounted read-only?"
                 )
         assert fresh.ps() == []
-        fresh.assert_nothing_left()
 
 
 @pytest.mark.parametrize("used_before", [False, True])
 def test_a_full_disk(family: Family, tmp_path: Path, used_before: bool) -> None:
-    with disk(tmp_path / "disk", "size=2m") as place:
-        md = Minidocker(place / "root")
+    with disk(tmp_path / "disk", "size=2m") as place, root_on(place) as md:
         if used_before:
             md.run("--rm", "true")
             md("network", "rm", "br0")
@@ -368,13 +377,11 @@ def test_a_full_disk(family: Family, tmp_path: Path, used_before: bool) -> None:
                 assert md.refused(*words) == refused
         filler.unlink()
         assert md.run("--rm", "echo", "room again").stdout == "room again\n"
-        md.close()
 
 
 def test_a_disk_that_fills_up_while_a_container_runs(family: Family, tmp_path: Path) -> None:
     """Its output is lost and it lives; its end is written down as soon as there is room; nothing is left of it."""
-    with disk(tmp_path / "disk", "size=4m") as place:
-        md = Minidocker(place / "root")
+    with disk(tmp_path / "disk", "size=4m") as place, root_on(place) as md:
         md.start("--name", "web", "sh", "-c", "echo before; while ! test -e /tmp/go; do sleep 0.05; done; seq 100000; exit 7")
         poll(lambda: md.logs("web") == "before\n", "its first line is in the log")
         filler = fill(place)
@@ -384,13 +391,12 @@ def test_a_disk_that_fills_up_while_a_container_runs(family: Family, tmp_path: P
             md("exec", "web", "sh", "-c", ": > /tmp/go")
             filler = fill(place)
         refused = says(f"use the state in {md.root}/state.db: the disk is full", f"make room on the file system of {md.root}/state.db")
-        pretend_done = md("stop", "-t", "0", "web", check=False)
-        assert (pretend_done.returncode, pretend_done.stderr) in ((0, ""), (1, refused))
+        stopped = md("stop", "-t", "0", "web", check=False)
+        assert (stopped.returncode, stopped.stderr) in ((0, ""), (1, refused))
         filler.unlink()
         state = md.wait("web")["State"]
         assert state["ExitCode"] in (7, 137)
         assert md.logs("web").startswith("before\n")
-        md.close()
 
 
 def test_a_root_that_is_a_file(md: Minidocker, family: Family, here: Path) -> None:
