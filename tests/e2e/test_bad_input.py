@@ -329,8 +329,8 @@ def root_on(place: Path) -> Iterator[Minidocker]:
     try:
         yield minidocker
     finally:
-        (place / "filler").unlink(missing_ok=True)
         pretend.sh(f"mount -o remount,rw {place}")
+        (place / "filler").unlink(missing_ok=True)
         minidocker.close()
 
 
