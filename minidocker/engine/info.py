@@ -18,7 +18,7 @@ def info(host: Host) -> dict[str, object]:
     """Version, paths, counts, the cgroup face and what it lacks, kernel features, tools."""
     from minidocker.kernel import process
 
-    reconcile.sweep(host)
+    reconcile.look(host)
     records = containers.every(host.state)
     face = host.face
     held = process.bounding()

@@ -63,7 +63,7 @@ def kill(host: Host, reference: str, number: int) -> None:
 
 def remove(host: Host, reference: str, force: bool) -> None:
     """Remove a container and its files; a running one only with `force`."""
-    reconcile.sweep(host)
+    reconcile.look(host)
     record = containers.find(host.state, reference)
     if not force and record.status in (containers.CREATING, containers.RUNNING):
         raise StateError(f"container `{record.name}` is running", f"minidocker stop {record.name}, or rm -f")
@@ -93,7 +93,7 @@ def _remove_ended(host: Host, id: str) -> bool:
         record = containers.get(host.state, id)
         ended = record is None or record.status == containers.EXITED
         if ended and record is not None:
-            containers.update(host.state, id, status=containers.REMOVING)
+            # its files before its record, which is all that says where they are; on a full disk they make the room to forget it
             rootfs.remove_tree(host.data_directory(id))
             containers.delete(host.state, id)
         if ended:

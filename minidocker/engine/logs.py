@@ -32,7 +32,7 @@ def copy(
 ) -> None:
     """Call `write(stream, bytes)` for the container's output, in order. `tail` lines from the end; `since` seconds since the epoch;
     `follow` until the container has ended."""
-    reconcile.sweep(host)
+    reconcile.look(host)
     record = containers.find(host.state, reference)
     reader = Reader(host.log_file(record.id))
     stamped = Stamper(write) if timestamps else None

@@ -151,7 +151,7 @@ def remove(host: Host, reference: str) -> None:
 
 def ls(host: Host) -> list[dict[str, object]]:
     """The networks, as `network ls` shows them."""
-    reconcile.sweep(host)
+    reconcile.look(host)
     counts: dict[str, int] = {}
     for group in containers.endpoints(host.state).values():
         for endpoint in group:
@@ -167,7 +167,7 @@ def inspect(host: Host, references: list[str]) -> list[dict[str, object]]:
     """Docker's inspect documents of networks."""
     from minidocker.engine.logs import rfc3339
 
-    reconcile.sweep(host)
+    reconcile.look(host)
     groups = containers.endpoints(host.state)
     documents: list[dict[str, object]] = []
     for network in (networks.find(host.state, reference) for reference in references):

@@ -10,6 +10,7 @@ import os
 import time
 
 from minidocker.engine.host import Host, lock_holder
+from minidocker.errors import MinidockerError
 from minidocker.storage import containers
 
 
@@ -19,6 +20,15 @@ def sweep(host: Host, but: str = "") -> None:
     for id in {*unfinished, *os.listdir(f"{host.run}/containers")}:
         if id != but and not lock_holder(f"{host.run_directory(id)}/lock"):
             _settle(host, id)
+
+
+def look(host: Host) -> None:
+    """`sweep` for commands that only look, or make room: what cannot be cleaned up now (the disk is full) does not keep them from it."""
+    containers.unfinished(host.state)  # a state that cannot even be read is an error all the same
+    try:
+        sweep(host)
+    except MinidockerError as error:
+        host.notice(f"what a crash left could not be cleaned up: {error}")
 
 
 def _settle(host: Host, id: str) -> None:

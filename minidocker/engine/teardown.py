@@ -45,8 +45,6 @@ def finish(host: Host, record: containers.Record, exit_code: int | None, finishe
     """End the container for good; `exit_code` None when nobody saw its end. Returns what went wrong."""
     state = host.state
     vanish = record.request.remove or record.status in (containers.CREATING, containers.REMOVING)
-    if vanish:
-        containers.update(state, record.id, status=containers.REMOVING)
     oom_killed = _oom_killed(host, record)
     troubles = release(host, record)
     if vanish:

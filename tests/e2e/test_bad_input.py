@@ -399,6 +399,17 @@ def test_a_disk_that_fills_up_while_a_container_runs(family: Family, tmp_path: P
         assert md.logs("web").startswith("before\n")
 
 
+def test_on_a_full_disk_one_can_look_and_make_room(family: Family, tmp_path: Path) -> None:
+    with disk(tmp_path / "disk", "size=4m") as place, root_on(place) as md:
+        md.run("--name", "large", "--net", "none", "sh", "-c", "head -c 500000 /dev/zero > /tmp/data; echo said")
+        filler = fill(place)
+        assert [one["Names"] for one in md.ps("-a")] == ["large"]
+        assert md.logs("large") == "said\n"
+        assert md("rm", "large").stdout == "large\n"
+        assert md.ps("-a") == []
+        filler.unlink()
+
+
 def test_a_root_that_is_a_file(md: Minidocker, family: Family, here: Path) -> None:
     with Unchanged(md, family):
         said = Minidocker(here / "plain").refused("ps")
