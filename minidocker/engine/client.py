@@ -26,11 +26,6 @@ _INTERRUPTS = 3
 _BY_EXIT_CODE = {127: TargetNotFound, 126: TargetNotExecutable}
 
 
-def failure_message(error: MinidockerError) -> bytes:
-    """The message E that `receive_failure` raises again."""
-    return f"E{error.exit_code}\0{error.message}\0{error.hint}".encode(errors="replace")
-
-
 def raise_failure(payload: bytes) -> None:
     code, message, hint = payload.decode(errors="replace").split("\0", 2)
     error = _BY_EXIT_CODE.get(int(code), MinidockerError)(message, hint)

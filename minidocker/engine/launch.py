@@ -13,7 +13,6 @@ import sys
 import time
 
 from minidocker.engine import monitor, reconcile, teardown, wiring
-from minidocker.engine.client import failure_message
 from minidocker.engine.host import Host
 from minidocker.engine.prepare import Prepared, random_name
 from minidocker.errors import ConflictError, KernelError, MinidockerError
@@ -39,15 +38,15 @@ def become_monitor(host: Host, request: RunRequest, client: _socket.socket) -> N
         host.notice = lambda text: client.sendall(b"N" + text.encode())
         Session(host, request, client).live()
     except MinidockerError as error:
-        _tell(client, failure_message(error))
+        _tell(client, monitor.failure_message(error))
     except OSError as error:
-        _tell(client, failure_message(KernelError.of("run the container", error)))
+        _tell(client, monitor.failure_message(KernelError.of("run the container", error)))
     except BaseException as error:
         if os.environ.get("MINIDOCKER_DEBUG"):
             import traceback
 
             traceback.print_exc()
-        _tell(client, failure_message(MinidockerError(f"internal error in the monitor: {error!r}")))
+        _tell(client, monitor.failure_message(MinidockerError(f"internal error in the monitor: {error!r}")))
     os._exit(0)
 
 

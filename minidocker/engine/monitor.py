@@ -31,6 +31,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
 
+    from minidocker.errors import MinidockerError
+
 CHUNK = 65536
 LOG_LIMIT = 32 << 20
 LOG_HEADER = "<QBI"  # nanoseconds since the epoch, stream (1 or 2), length
@@ -255,6 +257,11 @@ class Monitor:
             poll.register(self.client, select.POLLOUT)
             poll.poll()
             self._flush_client()
+
+
+def failure_message(error: MinidockerError) -> bytes:
+    """The message E that the client raises again."""
+    return f"E{error.exit_code}\0{error.message}\0{error.hint}".encode(errors="replace")
 
 
 def exit_code_of(status: int) -> int:

@@ -12,7 +12,6 @@ from minidocker.engine.host import Host
 from minidocker.errors import NotFoundError, StateError, TargetNotExecutable, TargetNotFound, UnsupportedError, UsageError
 from minidocker.kernel import devices as kernel_devices
 from minidocker.kernel import process
-from minidocker.network import endpoint
 from minidocker.runtime import filters
 from minidocker.spec import capabilities, config
 from minidocker.spec import seccomp as default_seccomp
@@ -52,7 +51,7 @@ class Prepared:
     def _find_network(self, host: Host) -> None:
         request, around = self.request, self.around
         around.hostname = request.hostname or self.id[:12]
-        around.sysctls = endpoint.container_sysctls(os.path.isdir("/proc/sys/net/ipv6"))
+        around.sysctls = config.network_sysctls(os.path.isdir("/proc/sys/net/ipv6"))
         kind, _, name = request.network.partition(":")
         if kind == "container":
             self.joins = _running(host, name)

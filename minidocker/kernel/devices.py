@@ -8,10 +8,10 @@ write, mknod) decides on it; what no rule speaks of is denied. Every kind that a
 from __future__ import annotations
 
 import _struct as struct
-import ctypes
 import os
 
 from minidocker.errors import KernelError, UnsupportedError, UsageError
+from minidocker.kernel import foreign as ctypes
 from minidocker.kernel import libc
 from minidocker.kernel.cgroupfs import write
 

@@ -6,10 +6,11 @@ looked up or loaded any more (DESIGN.md, law 6).
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-from ctypes import c_char_p, c_int, c_long, c_size_t, c_ulong, c_void_p
+
+from minidocker.kernel import foreign as ctypes
+from minidocker.kernel.foreign import c_char_p, c_int, c_long, c_size_t, c_ulong, c_void_p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

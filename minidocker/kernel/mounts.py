@@ -6,12 +6,12 @@ link could have been swapped in. openat2 with RESOLVE_IN_ROOT does the looking u
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-from ctypes import c_uint64
 
+from minidocker.kernel import foreign as ctypes
 from minidocker.kernel import libc
+from minidocker.kernel.foreign import c_uint64
 
 # mount(2)
 MS_RDONLY = 1
@@ -67,13 +67,13 @@ _RESOLVE_IN_ROOT = 0x10
 class _OpenHow(ctypes.Structure):
     """struct open_how, openat2(2)."""
 
-    _fields_ = [("flags", c_uint64), ("mode", c_uint64), ("resolve", c_uint64)]
+    _fields_ = (("flags", c_uint64), ("mode", c_uint64), ("resolve", c_uint64))
 
 
 class _MountAttributes(ctypes.Structure):
     """struct mount_attr, mount_setattr(2)."""
 
-    _fields_ = [("set", c_uint64), ("clear", c_uint64), ("propagation", c_uint64), ("userns_fd", c_uint64)]
+    _fields_ = (("set", c_uint64), ("clear", c_uint64), ("propagation", c_uint64), ("userns_fd", c_uint64))
 
 
 def mount(source: str, target: str, fstype: str, flags: int, data: str = "") -> None:

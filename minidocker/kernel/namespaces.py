@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-from ctypes import c_uint64
 
+from minidocker.kernel import foreign as ctypes
 from minidocker.kernel import libc
+from minidocker.kernel.foreign import c_uint64
 
 NEWTIME = 0x00000080
 NEWNS = 0x00020000
@@ -37,12 +37,12 @@ _SIGCHLD = 17
 class _CloneArguments(ctypes.Structure):
     """struct clone_args, clone(2)."""
 
-    _fields_ = [
+    _fields_ = tuple(
         (name, c_uint64)
         for name in (
             "flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size", "tls", "set_tid", "set_tid_size", "cgroup",
         )
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def clone(flags: int, cgroup: int = -1) -> tuple[int, int]:

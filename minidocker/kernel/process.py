@@ -7,7 +7,6 @@ to pass on, ambient capabilities and capabilities younger than it, goes through 
 from __future__ import annotations
 
 import _struct
-import ctypes
 import errno
 import os
 import select
@@ -15,6 +14,7 @@ import select
 import _prctl
 
 from minidocker.errors import KernelError, UnsupportedError
+from minidocker.kernel import foreign as ctypes
 from minidocker.kernel import libc
 
 TYPE_CHECKING = False
@@ -190,7 +190,7 @@ def set_rlimit(number: int, soft: int, hard: int, pid: int = 0) -> None:
 class _Program(ctypes.Structure):
     """struct sock_fprog, seccomp(2)."""
 
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
 class Filter:

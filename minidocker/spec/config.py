@@ -206,5 +206,16 @@ def _mounts(request: RunRequest, around: Surroundings) -> list[dict[str, Any]]:
     return listed
 
 
+def network_sysctls(ipv6: bool = True) -> dict[str, str]:
+    """What a container's network namespace is to be set to, under sysctl's names: no IPv6 unasked, ports below 1024 and ping for
+    everybody in it. `ipv6`: whether the kernel has IPv6 at all (/proc/sys/net/ipv6)."""
+    settings = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+    if ipv6:
+        for interfaces in ("all", "default"):
+            settings[f"net.ipv6.conf.{interfaces}.disable_ipv6"] = "1"
+            settings[f"net.ipv6.conf.{interfaces}.accept_ra"] = "0"
+    return settings
+
+
 def bind(source: str, destination: str, options: list[str]) -> dict[str, Any]:
     return {"destination": destination, "type": "bind", "source": source, "options": options}

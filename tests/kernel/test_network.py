@@ -19,6 +19,7 @@ from minidocker.kernel.netlink import Socket
 from minidocker.kernel.rtnetlink import veth_create
 from minidocker.network import bridge, endpoint, firewall, ipam, names, ownership, publish
 from minidocker.plan import At
+from minidocker.spec import config
 from minidocker.spec.records import Endpoint, Network, Port
 from tests import pretend
 from tests.pretend import sh
@@ -90,7 +91,7 @@ class World:
             time.sleep(0.002)
         assert names.publish_netns(name, process.pid)
         self.links.append((name, os.stat(path).st_ino))
-        for setting, value in endpoint.container_sysctls().items():
+        for setting, value in config.network_sysctls().items():
             sh(f"ip netns exec {name} sysctl -q -w '{setting}={value}'")
         self.descriptors.append(os.open(path, os.O_RDONLY))
         return At(pid=process.pid, netns=self.descriptors[-1])

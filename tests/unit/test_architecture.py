@@ -48,6 +48,8 @@ EXITS = {
     ("runtime/init.py", "become_child"),
     ("runtime/init.py", "_report"),
     ("runtime/init.py", "apply"),
+    ("runtime/enter.py", "run"),  # between a detached exec and the container's init
+    ("engine/execute.py", "_keep"),
 }
 
 LINES_OF_A_FILE = 400

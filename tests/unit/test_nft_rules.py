@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidocker.network import bridge, endpoint, firewall, publish
+from minidocker.spec import config
 from minidocker.spec.records import Endpoint, Network, Port
 
 NET = Network("3fa9c1d2e4b5", "br0", "172.17.0.0/24", "172.17.0.1", "br0")
@@ -81,8 +82,8 @@ def test_a_rebuilt_table_starts_from_nothing() -> None:
 
 
 def test_container_sysctls() -> None:
-    assert endpoint.container_sysctls()["net.ipv6.conf.all.disable_ipv6"] == "1"
-    assert endpoint.container_sysctls(ipv6=False) == {
+    assert config.network_sysctls()["net.ipv6.conf.all.disable_ipv6"] == "1"
+    assert config.network_sysctls(ipv6=False) == {
         "net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 
 
