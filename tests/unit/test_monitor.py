@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minidocker.engine import logs, monitor
-from minidocker.engine.client import KeySequence, failure_message, raise_failure
+from minidocker.engine.client import KeySequence, raise_failure
 from minidocker.engine.logs import Reader, Stamper
 from minidocker.engine.monitor import LOG_HEADER, Log, Monitor, exit_code_of
 from minidocker.errors import MinidockerError, TargetNotExecutable, TargetNotFound
@@ -258,7 +258,7 @@ def test_a_failure_crosses_the_socket(error: MinidockerError) -> None:
     if "\0" in error.message:
         error.message = error.message.replace("\0", "")
     with pytest.raises(type(error)) as caught:
-        raise_failure(failure_message(error)[1:])
+        raise_failure(monitor.failure_message(error)[1:])
     assert (caught.value.message, caught.value.hint, caught.value.exit_code) == (error.message, error.hint, error.exit_code)
 
 
