@@ -42,6 +42,8 @@ def execute(host: Host, request: ExecRequest) -> int:
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     stdio = (null, null, null) if request.detach else (0 if request.interactive else null, 1, 2)
     entry = Entry(record.id, state, process, host.face, filter, stdio, request.detach)
+    # a signal that comes while the program is being started waits until there is somebody to forward it to
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, client.FORWARDED_SIGNALS)
     entry.run()
     if request.detach:
         if entry.terminal >= 0:
@@ -71,11 +73,13 @@ def _process(record: containers.Record, state: State, request: ExecRequest) -> t
     process = config.process(
         request.command, env, around, terminal=request.tty, no_new_privileges=config.no_new_privileges(made), ulimits=made.ulimits
     )
+    if request.tty:
+        prepare.set_console_size(process)
     return process, prepare.seccomp_profile(made, around.capabilities)
 
 
 def _keep(terminal: int, null: int) -> None:
-    """Fork a process that holds a detached one's terminal, and reads what it writes, until nobody has it open: it would be hung up
+    """Fork a process that holds the terminal of one that was left, and reads what it writes, until nobody has it open: it would be hung up
     otherwise."""
     namespaces.setns(namespaces.open_of(os.getpid(), "pid"), namespaces.NEWPID)  # our children are the host's again
     if os.fork() != 0:
@@ -100,6 +104,7 @@ def _forward_signals(entry: Entry) -> None:
 
     for number in client.FORWARDED_SIGNALS:
         _signal.signal(number, forward)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, client.FORWARDED_SIGNALS)
 
 
 def _relay(entry: Entry, request: ExecRequest) -> int:
@@ -126,6 +131,7 @@ def _relay(entry: Entry, request: ExecRequest) -> int:
                 passed, left = keys.feed(data)
                 client.write_all(entry.terminal, passed)
                 if left:
+                    _keep(entry.terminal, os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
                     return 0
     finally:
         if restore:

@@ -23,7 +23,7 @@ _STATUSES = ("created", "running", "paused", "restarting", "exited", "removing",
 
 def ps(host: Host, all: bool, filters: list[tuple[str, str]]) -> list[dict[str, object]]:
     """The containers, latest first: the running ones, or all. Filters of one name are alternatives, different names must all hold."""
-    reconcile.sweep(host)
+    reconcile.look(host)
     endpoints = containers.endpoints(host.state)
     ports = containers.ports(host.state)
     wanted: dict[str, list[str]] = {}
@@ -98,7 +98,7 @@ def duration(seconds: float) -> str:
 
 def inspect(host: Host, references: list[str]) -> list[dict[str, object]]:
     """Docker's inspect documents. Raises NotFoundError for the first that does not exist."""
-    reconcile.sweep(host)
+    reconcile.look(host)
     return [document(host, containers.find(host.state, reference)) for reference in references]
 
 
@@ -113,14 +113,18 @@ def document(host: Host, record: Record) -> dict[str, object]:
         "Path": request.command[0],
         "Args": request.command[1:],
         "State": {
-            "Status": record.status, "Running": running, "Paused": False, "Pid": record.pid, "ExitCode": record.exit_code,
+            "Status": record.status, "Running": running, "Paused": False, "Pid": record.pid,
+            "ExitCode": 0 if running else record.exit_code,
             "OOMKilled": record.oom_killed, "Error": record.error, "StartedAt": _time(record.started), "FinishedAt": _time(record.finished),
         },
         "Config": {
             "Hostname": request.hostname or record.short_id, "User": request.user or "", "Env": request.env, "Cmd": request.command,
             "Tty": request.tty, "OpenStdin": request.interactive, "WorkingDir": request.workdir or "", "Labels": request.labels,
-            "StopSignal": request.stop_signal,
-            "ExposedPorts": {f"{number}/{protocol}": {} for number, protocol in request.expose},
+            "StopSignal": _signal_name(request.stop_signal),
+            "ExposedPorts": {
+                f"{number}/{protocol}": {}
+                for number, protocol in (*request.expose, *((port.container_port, port.protocol) for port in request.publish))
+            },
         },
         "HostConfig": _host_config(host, record),
         "Mounts": [
@@ -142,7 +146,8 @@ def _host_config(host: Host, record: Record) -> dict[str, Any]:
         "NetworkMode": request.network, "Memory": request.memory or 0, "MemorySwap": request.memory_swap or 0,
         "MemoryReservation": request.memory_reservation or 0, "NanoCpus": round((request.cpus or 0) * 1e9),
         "CpuShares": request.cpu_shares or 0, "CpusetCpus": request.cpuset_cpus or "", "PidsLimit": request.pids_limit or 0,
-        "CapAdd": request.cap_add, "CapDrop": request.cap_drop,
+        "CapAdd": request.cap_add, "CapDrop": request.cap_drop, "PortBindings": _port_bindings(request.publish),
+        "Binds": [f"{source}:{destination}" + ":ro" * readonly for source, destination, readonly in request.volumes],
         "Privileged": request.privileged, "ReadonlyRootfs": request.read_only, "ShmSize": request.shm_size, "AutoRemove": request.remove,
         "Dns": request.dns, "DnsSearch": request.dns_search, "DnsOptions": request.dns_options, "Init": request.init,
         "ExtraHosts": [f"{name}:{ip}" for name, ip in request.add_hosts], "Ulimits": [
@@ -151,6 +156,25 @@ def _host_config(host: Host, record: Record) -> dict[str, Any]:
         "Cgroup": "/" + host.cgroup(record.id, request.cgroup_parent), "CgroupParent": request.cgroup_parent or "",
         "Rootfs": request.rootfs or "",
     }  # fmt: skip
+
+
+def _port_bindings(asked: list[Port]) -> dict[str, list[dict[str, str]]]:
+    """What was asked for: an empty HostPort is one that was left to us."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for port in asked:
+        bindings = found.setdefault(f"{port.container_port}/{port.protocol}", [])
+        bindings.append({"HostIp": port.host_ip, "HostPort": str(port.host_port or "")})
+    return found
+
+
+def _signal_name(number: int) -> str:
+    """SIGTERM; SIGRTMIN+3 for a real-time signal."""
+    import signal  # cold: inspect alone
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
 
 
 def _endpoint(host: Host, endpoint: Endpoint) -> dict[str, Any]:

@@ -122,6 +122,8 @@ class Prepared:
         if self.request.privileged:
             self.around.devices = host_devices()
         document = config.configuration(self.request, self.around)
+        if self.request.tty:
+            set_console_size(document["process"])
         if not self.request.privileged and not kernel_devices.how(host.face):
             _without_device_control(host, document)
         return document
@@ -129,6 +131,15 @@ class Prepared:
     def filter(self, host: Host) -> tuple[bytes, int] | None:
         """The compiled seccomp program and its flags."""
         return filters.cached(self.around.seccomp, f"{host.root}/cache") if self.around.seccomp is not None else None
+
+
+def set_console_size(process: dict[str, Any]) -> None:
+    """The terminal begins with the size of the user's, before the program can ask for it."""
+    from minidocker.engine.client import window_size
+
+    size = window_size()
+    if size:
+        process["consoleSize"] = {"height": size[0], "width": size[1]}
 
 
 def granted_capabilities(request: RunRequest) -> list[str]:

@@ -95,8 +95,7 @@ class Launch:
             steps.append(mounts.CgroupMount(entry, face) if entry.get("type") == "cgroup" else mounts.Mount(entry))
         steps.append(filesystem.Devices(linux.get("devices", [])))
         if process.get("terminal"):
-            size = process.get("consoleSize")
-            steps.append(filesystem.Terminal(self._send_terminal, (size["height"], size["width"]) if size else None))
+            steps.append(filesystem.Terminal(self._send_terminal, process.get("consoleSize")))
         steps.append(filesystem.ProtectedPaths(linux.get("readonlyPaths", []), linux.get("maskedPaths", [])))
         steps.append(init.WorkingDirectory(process["cwd"]))
         steps.append(filesystem.Pivot(spec["root"].get("readonly", False)))

@@ -80,7 +80,7 @@ class Entry:
         self.ours, self.theirs = sync.pair()
         used = [hierarchy for hierarchy in face.hierarchies if os.path.isdir(hierarchy.path(state.cgroup))]
         self.cgroup = face.descriptor(state.cgroup) if any(hierarchy.version == 2 for hierarchy in used) else -1
-        terminal = [filesystem.Terminal(self._send_terminal, None, console=False)] if process.get("terminal") else []
+        terminal = [filesystem.Terminal(self._send_terminal, process.get("consoleSize"), console=False)] if process.get("terminal") else []
         self.plan = Plan(
             [
                 resources.Join(state.cgroup, used, CHILD, born=True),

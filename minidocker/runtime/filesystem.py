@@ -151,7 +151,7 @@ class Terminal(Step):
     title = FILESYSTEM
     why = "the terminal belongs to the container's own devpts"
 
-    def __init__(self, send: Callable[[int], None], size: tuple[int, int] | None, console: bool = True) -> None:
+    def __init__(self, send: Callable[[int], None], size: dict[str, int] | None, console: bool = True) -> None:
         self.send = send
         self.size = size
         self.console = console
@@ -167,7 +167,7 @@ class Terminal(Step):
         fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
         slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
         if self.size:
-            set_window_size(slave, *self.size)
+            set_window_size(slave, self.size["height"], self.size["width"])
         if self.console:
             console = make_in_root(at.root, "/dev/console", directory=False)
             tree = k.open_tree("", directory=slave)

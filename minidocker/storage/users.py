@@ -49,7 +49,11 @@ def resolve(wanted: str | None, root: int) -> User:
 
 
 def lookup(wanted: str, passwd: str, group: str) -> User:
-    """Pure. A number needs no entry, a name does. Raises NotFoundError or UsageError, naming it."""
+    """Pure. A number needs no entry, a name does. Raises NotFoundError or UsageError, naming it.
+
+    The primary group is one of the supplementary ones too: a setgid program would otherwise be rid of what that group is denied
+    (CVE-2022-36109).
+    """
     user, _, group_name = wanted.partition(":")
     entry = next((f for f in _entries(passwd, 7) if f[0] == user), None)
     if entry is None and user.isdigit():
@@ -59,9 +63,10 @@ def lookup(wanted: str, passwd: str, group: str) -> User:
         raise NotFoundError(f"no user `{user}` in the container's /etc/passwd", "a number needs no entry: -u 1000")
     uid, gid, home = _number(entry[2], "uid"), _number(entry[3], "gid"), entry[5] or "/"
     if group_name:
-        return User(uid, _group(group_name, group), [], home)
+        gid = _group(group_name, group)
+        return User(uid, gid, [gid], home)
     member_of = [_number(f[2], "gid") for f in _entries(group, 4) if entry[0] in f[3].split(",")]
-    return User(uid, gid, [g for g in member_of if g != gid], home)
+    return User(uid, gid, [gid, *(g for g in member_of if g != gid)], home)
 
 
 def _group(wanted: str, text: str) -> int:
