@@ -422,6 +422,7 @@ def test_low_ports_can_be_bound_by_anybody(md: Minidocker, busybox: Path, networ
         ((), ("true",), 0),
         ((), ("no-such-program",), 127),
         ((), ("/etc/passwd",), 126),
+        ((), ("/broken",), 126),
         (("-u", "daemon"), ("true",), 0),
         (("--ulimit", "nofile=64"), ("true",), 0),
         (("--privileged", "--cap-drop", "KILL"), ("true",), 0),
@@ -433,11 +434,13 @@ def test_after_the_pivot_the_child_opens_no_code(
 ) -> None:
     """strace of the command and all its children: from pivot_root to execve no file is opened that could be code, a codec's or NSS's."""
     md.run("--rm", "--net", "none", "--rootfs", busybox, "true")  # caches are filled, as they may be read before the pivot alone
+    (tmp_path / "broken").write_bytes(b"\x7fELF and nothing behind it")  # what fails as late as can be, in execve itself
+    (tmp_path / "broken").chmod(0o755)
     trace = tmp_path / "trace"
     calls = "trace=open,openat,openat2,execve,pivot_root,connect,socket"
     argv = ["strace", "-ff", "-o", str(trace), "-e", calls, "-e", "signal=none", "--"]
     done = subprocess.run(
-        [*argv, *md.argv("run", "--rm", "--net", "none", "--rootfs", str(busybox), *options, *words)],
+        [*argv, *md.argv("run", "--rm", "--net", "none", "--rootfs", str(busybox), "-v", f"{tmp_path}/broken:/broken", *options, *words)],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
