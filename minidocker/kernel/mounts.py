@@ -61,6 +61,7 @@ _FSCONFIG_CMD_CREATE = 6
 _FSMOUNT_CLOEXEC = 1
 _MNT_DETACH = 2
 _RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_IN_ROOT = 0x10
 
 
@@ -94,9 +95,10 @@ def pivot_root(new_root: str, put_old: str) -> None:
     libc.syscall(libc.SYS.pivot_root, new_root.encode(), put_old.encode())
 
 
-def open_in_root(root: int, path: str, flags: int = os.O_PATH, mode: int = 0) -> int:
-    """Open `path` as a process whose root directory is the descriptor `root` would: no link leads out of it."""
-    how = _OpenHow(flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+def open_in_root(root: int, path: str, flags: int = os.O_PATH, links: bool = True) -> int:
+    """Open `path` as a process whose root directory is the descriptor `root` would: no link leads out of it. ELOOP for any link
+    without `links`."""
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | (0 if links else _RESOLVE_NO_SYMLINKS))
     while True:
         try:
             return libc.syscall(libc.SYS.openat2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))

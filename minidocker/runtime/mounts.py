@@ -76,6 +76,9 @@ _REASONS = {
 
 
 _MOST_LINKS = 40  # path_resolution(7)
+# What is dangerous in these is masked by path later on. A link here could lead elsewhere by then, and the whole of it stay within reach
+# at the first place (CVE-2019-19921).
+_GUARDED_TYPES = ("proc", "sysfs")
 
 
 class Options:
@@ -168,6 +171,9 @@ class Mount(Step):
             self._bind(at.root)
         else:
             target = make_in_root(at.root, self.destination, directory=True)
+            if self.type in _GUARDED_TYPES:
+                os.close(target)
+                target = self._open_without_links(at.root)
             try:
                 k.mount(self.source, f"/proc/self/fd/{target}", self.type, self.options.flags, self.options.data)
             finally:
@@ -176,6 +182,15 @@ class Mount(Step):
                 mounted = k.open_in_root(at.root, self.destination)
                 self._finish(mounted)
                 os.close(mounted)
+
+    def _open_without_links(self, root: int) -> int:
+        try:
+            return k.open_in_root(root, self.destination, links=False)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            action = f"mount `{self.type}` on `{self.destination}`"
+            raise UsageError(f"{action}: the root file system has a link there", "make it a directory") from error
 
     def _bind(self, root: int) -> None:
         tree = k.open_tree(self.source, recursive=self.options.bind == "rbind")
