@@ -33,14 +33,16 @@ class Host:
     """`root` the data root, made when missing; `notice` is called with one-line messages that the user should see."""
 
     def __init__(self, root: str, notice: Callable[[str], None]) -> None:
+        os.umask(0o022)  # whatever the caller's: files are made with the modes that are said here and there
         try:
             os.makedirs(root, exist_ok=True)
             self.root = os.path.realpath(root)
             self.tag = f"{binascii.crc32(self.root.encode()):08x}"
             self.run = f"{_RUN}/{self.tag}"
+            # nobody else may get at a container's files: a setuid program among them is one of the host's (CVE-2021-41091)
             for directory in (f"{self.root}/containers", f"{self.run}/containers"):
                 if not os.path.isdir(directory):
-                    os.makedirs(directory, mode=0o711, exist_ok=True)
+                    os.makedirs(directory, mode=0o700, exist_ok=True)
         except OSError as error:
             raise MinidockerError(
                 f"use {root} as the data root: {(error.strerror or '').lower()}", "choose another with --root DIR"

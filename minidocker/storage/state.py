@@ -82,6 +82,7 @@ class State:
     def __init__(self, path: str) -> None:
         self.path = path
         self.pid = os.getpid()
+        umask = os.umask(0o077)  # it holds what -e gives containers to know; SQLite gives the files beside it the same mode
         try:
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000)
             self.connection.execute("PRAGMA synchronous = NORMAL")
@@ -89,6 +90,8 @@ class State:
             self._migrate()
         except sqlite3.Error as error:
             raise self._translated(error) from error
+        finally:
+            os.umask(umask)
 
     def _migrate(self) -> None:
         (version,) = self.connection.execute("PRAGMA user_version").fetchone()
