@@ -29,12 +29,17 @@ class User:
 def read_in_root(root: int, path: str) -> str:
     """The text of a regular file inside the root directory `root`, at most 1 MiB of it; "" when there is none."""
     try:
-        descriptor = k.open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        found = k.open_in_root(root, path)
     except OSError:
         return ""
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        # looked at before it is opened: to open a device is to do something to it (a watchdog starts), and we may what a container may not
+        if not stat.S_ISREG(os.fstat(found).st_mode):
             return ""
+        descriptor = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
+    try:
         data = b""
         while len(data) < _LARGEST and (more := os.read(descriptor, 65536)):
             data += more
@@ -56,7 +61,7 @@ def lookup(wanted: str, passwd: str, group: str) -> User:
     """
     user, _, group_name = wanted.partition(":")
     entry = next((f for f in _entries(passwd, 7) if f[0] == user), None)
-    if entry is None and user.isdigit():
+    if entry is None and _is_number(user):
         uid = _number(user, "uid")
         entry = next((f for f in _entries(passwd, 7) if f[2] == user), None) or [user, "x", str(uid), "0", "", "/", ""]
     if entry is None:
@@ -73,15 +78,21 @@ def _group(wanted: str, text: str) -> int:
     for fields in _entries(text, 4):
         if fields[0] == wanted:
             return _number(fields[2], "gid")
-    if wanted.isdigit():
+    if _is_number(wanted):
         return _number(wanted, "gid")
     raise NotFoundError(f"no group `{wanted}` in the container's /etc/group", "a number needs no entry: -u 1000:1000")
 
 
 def _entries(text: str, count: int) -> list[list[str]]:
     """The well-formed lines of a passwd(5) or group(5) file; others are passed over, as libc does."""
-    lines = (line.split(":") for line in text.splitlines())
-    return [fields for fields in lines if len(fields) == count and fields[2].isdigit()]
+    numbers = slice(2, 4 if count == 7 else 3)
+    lines = (line.split(":") for line in text.split("\n") if "\0" not in line)
+    return [fields for fields in lines if len(fields) == count and all(map(_is_number, fields[numbers]))]
+
+
+def _is_number(text: str) -> bool:
+    """What int() takes and is no longer than an id can be."""
+    return text.isascii() and text.isdigit() and len(text) <= 10
 
 
 def _number(text: str, what: str) -> int:
