@@ -7,12 +7,13 @@ import _struct as struct
 import fcntl
 import os
 import select
+import sys
 
 from minidocker.engine import client, prepare, reconcile
-from minidocker.engine.host import Host
-from minidocker.engine.monitor import CHUNK, exit_code_of
+from minidocker.engine.host import Host, lock_holder
+from minidocker.engine.monitor import CHUNK, capacity, exit_code_of
 from minidocker.errors import StateError, UsageError
-from minidocker.kernel import namespaces
+from minidocker.kernel import mounts, namespaces
 from minidocker.kernel import process as kernel
 from minidocker.runtime import filters
 from minidocker.runtime.container import State
@@ -37,11 +38,14 @@ def execute(host: Host, request: ExecRequest) -> int:
     if record.status != containers.RUNNING:
         raise StateError(f"container `{record.name}` is not running", f"it is {record.status}")
     state = State(host.run_directory(record.id))
+    _protect_interpreter(lock_holder(f"{host.run_directory(record.id)}/lock"))
     process, profile = _process(record, state, request)
     filter = filters.cached(profile, f"{host.root}/cache") if profile is not None else None
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    stdio = (null, null, null) if request.detach else (0 if request.interactive else null, 1, 2)
-    entry = Entry(record.id, state, process, host.face, filter, stdio, request.detach)
+    streams = Streams(null, null, null) if request.detach else Streams(0 if request.interactive else null, 1, 2)
+    if not request.tty:
+        streams.spare_terminals()
+    entry = Entry(record.id, state, process, host.face, filter, streams.theirs(), request.detach)
     # a signal that comes while the program is being started waits until there is somebody to forward it to
     _signal.pthread_sigmask(_signal.SIG_BLOCK, client.FORWARDED_SIGNALS)
     entry.run()
@@ -52,8 +56,25 @@ def execute(host: Host, request: ExecRequest) -> int:
     if entry.terminal >= 0:
         return _relay(entry, request)
     _forward_signals(entry)
-    kernel.pidfd_ended(entry.pidfd, None)
+    streams.carry(entry.pidfd)
     return exit_code_of(os.waitpid(entry.pid, 0)[1])
+
+
+def _protect_interpreter(monitor: int) -> None:
+    """Keep the container from writing to our interpreter, which it can reach in /proc by having us execute that again (CVE-2019-5736).
+
+    The kernel lets nobody write to what is being executed, and a container's `monitor` executes its interpreter as long as the container
+    lives. Where ours is another one (Python was upgraded meanwhile) it is executed anew, from a mount of it that is read-only.
+    """
+    try:
+        same = os.path.samefile("/proc/self/exe", f"/proc/{monitor}/exe")
+    except (FileNotFoundError, ProcessLookupError):
+        raise StateError("the container has just ended") from None
+    if same or os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
+        return
+    tree = mounts.open_tree("/proc/self/exe")
+    mounts.set_attributes(tree, mounts.ATTR_RDONLY)
+    os.execv(f"/proc/self/fd/{tree}", sys.orig_argv)
 
 
 def _process(record: containers.Record, state: State, request: ExecRequest) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -76,6 +97,81 @@ def _process(record: containers.Record, state: State, request: ExecRequest) -> t
     if request.tty:
         prepare.set_console_size(process)
     return process, prepare.seccomp_profile(made, around.capabilities)
+
+
+class Streams:
+    """A process's standard streams: the user's own, but a pipe instead of each that is a terminal.
+
+    Whoever has the user's terminal open can read what is typed there, passwords too, and a process may stay behind in the container when
+    its command has long ended. -t gives it a terminal of its own.
+    """
+
+    def __init__(self, stdin: int, stdout: int, stderr: int) -> None:
+        self.ends = [stdin, stdout, stderr]
+        self.stdin = -1
+        self.outputs: dict[int, int] = {}  # pipe -> the user's
+        self.waiting = b""
+
+    def spare_terminals(self) -> None:
+        if os.isatty(self.ends[0]):
+            self.ends[0], self.stdin = os.pipe()
+            os.set_blocking(self.stdin, False)
+        pipes: dict[int, int] = {}  # one for each terminal, so that what stdout and stderr get stays in order
+        for standard in (1, 2):
+            if os.isatty(self.ends[standard]):
+                terminal = os.fstat(self.ends[standard]).st_rdev
+                if terminal not in pipes:
+                    reading, pipes[terminal] = os.pipe()
+                    os.set_blocking(reading, False)
+                    self.outputs[reading] = self.ends[standard]
+                self.ends[standard] = pipes[terminal]
+
+    def theirs(self) -> tuple[int, int, int]:
+        return self.ends[0], self.ends[1], self.ends[2]
+
+    def carry(self, pidfd: int) -> None:
+        """Carry between pipes and terminals until the process has ended; what it wrote before that is shown."""
+        for descriptor in set(self.ends) - {0, 1, 2}:
+            os.close(descriptor)
+        while True:
+            poll = select.poll()
+            for descriptor in (pidfd, *self.outputs):
+                poll.register(descriptor, select.POLLIN)
+            if self.stdin >= 0:
+                poll.register(*((self.stdin, select.POLLOUT) if self.waiting else (0, select.POLLIN)))
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            for descriptor in [d for d in self.outputs if d in ready or pidfd in ready]:
+                self._show(descriptor, capacity(descriptor) if pidfd in ready else 1)
+            if pidfd in ready:
+                return
+            if 0 in ready or self.stdin in ready:
+                self._feed()
+
+    def _show(self, descriptor: int, most: int) -> None:
+        """Show what is in a pipe; of `most` bytes no more is begun: another process may write to it for ever."""
+        try:
+            while most > 0 and (data := os.read(descriptor, CHUNK)):
+                client.write_all(self.outputs[descriptor], data)
+                most -= len(data)
+        except BlockingIOError:
+            return
+        if most > 0:
+            os.close(descriptor)
+            del self.outputs[descriptor]
+
+    def _feed(self) -> None:
+        try:
+            if not self.waiting:
+                self.waiting = os.read(0, CHUNK)
+            if self.waiting:
+                self.waiting = self.waiting[os.write(self.stdin, self.waiting) :]
+                return
+        except BlockingIOError:
+            return
+        except OSError:  # EPIPE: nobody reads it any more; EIO: the user's terminal has gone
+            self.waiting = b""
+        os.close(self.stdin)
+        self.stdin = -1
 
 
 def _keep(terminal: int, null: int) -> None:

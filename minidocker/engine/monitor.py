@@ -146,20 +146,20 @@ class Monitor:
         for descriptor, events in wanted.items():
             self.poll.register(descriptor, events)
 
-    def _pump(self, descriptor: int) -> bool:
-        """Read once; False when there is nothing (more) to read."""
+    def _pump(self, descriptor: int) -> int:
+        """Read once; returns how many bytes, 0 when there is nothing (more) to read."""
         try:
             data = os.read(descriptor, CHUNK)
         except BlockingIOError:
-            return False
+            return 0
         if not data:
             os.close(descriptor)
             del self.sources[descriptor]
-            return False
+            return 0
         stream = self.sources[descriptor]
         self.log.write(stream, data)
         self._tell(b"%d" % stream + data)
-        return True
+        return len(data)
 
     def _tell(self, message: bytes) -> None:
         if self.client is None:
@@ -243,10 +243,13 @@ class Monitor:
         self.signal(_signal.SIGKILL)
 
     def _end(self) -> int:
-        """Init has ended, and with it all of its PID namespace: what is in the pipes now is the last of it."""
+        """Init has ended, and with it all of its PID namespace: what is in the pipes now is the last of it. No more than they hold is
+        read: another container may have been handed one, and write to it for ever."""
         _, status = os.waitpid(self.pid, 0)
         for descriptor in list(self.sources):
-            while self._pump(descriptor):
+            left = capacity(descriptor)
+            while left > 0 and (count := self._pump(descriptor)):
+                left -= count
                 self._wait_for_client()
         self._wait_for_client()
         return status
@@ -257,6 +260,14 @@ class Monitor:
             poll.register(self.client, select.POLLOUT)
             poll.poll()
             self._flush_client()
+
+
+def capacity(descriptor: int) -> int:
+    """How many bytes at most a pipe or a terminal holds."""
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
+    except OSError:
+        return 1 << 20  # a terminal: more than any holds (TTYB_DEFAULT_MEM_LIMIT, drivers/tty/tty_buffer.c)
 
 
 def failure_message(error: MinidockerError) -> bytes:
