@@ -116,7 +116,7 @@ def directory_view(rootfs: str, directory: str) -> View:
 def make_layers(directory: str) -> None:
     """The container's own directory with the overlay's upper and work directories."""
     try:
-        for path, mode in ((directory, 0o711), (f"{directory}/upper", 0o755), (f"{directory}/work", 0o700)):
+        for path, mode in ((directory, 0o700), (f"{directory}/upper", 0o755), (f"{directory}/work", 0o700)):
             os.mkdir(path, mode)
     except OSError as error:
         raise MinidockerError(f"make the container's directory {directory}: {(error.strerror or '').lower()}") from error
@@ -233,12 +233,12 @@ def remove_tree(path: str) -> None:
     """Remove the directory `path` and all below it, by descriptors, following no link; what is gone already is gone.
 
     A directory that is not empty is first moved up into `path` itself, so that neither its depth nor the length of its name matters.
+    Its inode's number is its name there, which no other has, not even one that was moved when this was begun before.
     """
     try:
         top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return
-    moved = 0
     try:
         waiting = [name for name in os.listdir(top) if not _is_removed(top, name)]
         while waiting:
@@ -246,8 +246,7 @@ def remove_tree(path: str) -> None:
             directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
             for entry in os.listdir(directory):
                 if not _is_removed(directory, entry):
-                    moved += 1
-                    waiting.append(f".removing-{moved}")
+                    waiting.append(f".removing-{os.lstat(entry, dir_fd=directory).st_ino}")
                     os.rename(entry, waiting[-1], src_dir_fd=directory, dst_dir_fd=top)
             os.close(directory)
             _is_removed(top, name)
@@ -264,9 +263,11 @@ def _is_removed(directory: int, name: str) -> bool:
         os.unlink(name, dir_fd=directory)
     except FileNotFoundError:
         return True
-    except (IsADirectoryError, PermissionError):
+    except (IsADirectoryError, PermissionError) as refused:
         try:
             os.rmdir(name, dir_fd=directory)
+        except NotADirectoryError:
+            raise refused from None
         except OSError as error:
             if error.errno in (39, 17):  # ENOTEMPTY, EEXIST
                 return False
