@@ -30,13 +30,13 @@ def run(call: Call) -> int:
     if request.detach:
         from minidocker.engine.run import detach
 
-        output.say(detach(call.host(), request, output.explain))
+        output.say(detach(call.host(), request, output.write, output.explain))
         return 0
     _need_terminal(request.interactive and request.tty)
     host = call.host()
     from minidocker.engine.run import run as run_container
 
-    return run_container(host, request, output.explain)
+    return run_container(host, request, output.write, output.explain)
 
 
 def execute(call: Call) -> int:
@@ -46,7 +46,7 @@ def execute(call: Call) -> int:
     host = call.host()
     from minidocker.engine.execute import execute as execute_in
 
-    return execute_in(host, request)
+    return execute_in(host, request, output.write)
 
 
 def ps(call: Call) -> int:

@@ -34,7 +34,8 @@ def raise_failure(payload: bytes) -> None:
 
 
 class Client:
-    """`socket` to the monitor; `interactive` passes stdin on; `tty` puts the user's terminal into raw mode meanwhile."""
+    """`socket` to the monitor; `interactive` passes stdin on, and with `tty` puts the user's terminal into raw mode meanwhile;
+    `write(descriptor, data)` shows output."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Client:
         interactive: bool,
         tty: bool,
         detach_keys: bytes,
+        write: Callable[[int, bytes], None],
         explain: Callable[[str], None],
         notice: Callable[[str], None],
     ) -> None:
@@ -51,6 +53,7 @@ class Client:
         self.may_send = True  # the monitor has passed on what it got of stdin
         self.tty = tty
         self.keys = KeySequence(detach_keys if tty and interactive else b"")
+        self.write = write
         self.explain = explain
         self.notice = notice
         self.interrupts = 0
@@ -65,7 +68,7 @@ class Client:
 
     def run(self) -> int:
         """Carry until the container ends or the user leaves it; returns its exit code (0 when left)."""
-        restore = raw_terminal() if self.tty else None
+        restore = raw_terminal() if self.tty and self.reads_stdin else None
         self._catch_signals()
         try:
             if self.tty:
@@ -93,7 +96,7 @@ class Client:
             message = self.socket.recv(CHUNK * 4)
         kind, payload = message[:1], message[1:]
         if kind in (b"1", b"2"):
-            write_all(int(kind), payload)
+            self.write(int(kind), payload)
         elif kind == b"r":
             self.may_send = True
         elif kind == b"X":
@@ -149,7 +152,10 @@ class Client:
 
 
 def raw_terminal() -> Callable[[], None] | None:
-    """Put the user's terminal into raw mode (cfmakeraw(3)); returns what puts it back, None when there is no terminal."""
+    """Put the user's terminal into raw mode (cfmakeraw(3)); returns what puts it back, None when there is no terminal.
+
+    Only for a user whose keys are passed on: Ctrl-C must stop whatever does not get it as a key.
+    """
     import termios  # a terminal's only
 
     if not os.isatty(0):
@@ -198,9 +204,3 @@ def window_size() -> tuple[int, int] | None:
     except OSError:
         return None
     return rows, columns
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

@@ -24,13 +24,15 @@ from minidocker.storage import containers, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _TIOCSWINSZ = 0x5414
 
 
-def execute(host: Host, request: ExecRequest) -> int:
-    """Run a command in a running container; returns its exit code, 0 at once with -d. Raises StateError when it is not running."""
+def execute(host: Host, request: ExecRequest, write: Callable[[int, bytes], None]) -> int:
+    """Run a command in a running container; returns its exit code, 0 at once with -d. What comes by way of a terminal is passed to
+    `write(descriptor, data)`. Raises StateError when the container is not running."""
     if request.tty and request.interactive and not os.isatty(0):
         raise UsageError("-t with -i needs a terminal as the standard input", "leave out -t")
     reconcile.sweep(host)
@@ -42,7 +44,7 @@ def execute(host: Host, request: ExecRequest) -> int:
     process, profile = _process(record, state, request)
     filter = filters.cached(profile, f"{host.root}/cache") if profile is not None else None
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    streams = Streams(null, null, null) if request.detach else Streams(0 if request.interactive else null, 1, 2)
+    streams = Streams(null, null, null, write) if request.detach else Streams(0 if request.interactive else null, 1, 2, write)
     if not request.tty:
         streams.spare_terminals()
     entry = Entry(record.id, state, process, host.face, filter, streams.theirs(), request.detach)
@@ -54,7 +56,7 @@ def execute(host: Host, request: ExecRequest) -> int:
             _keep(entry.terminal, null)
         return 0
     if entry.terminal >= 0:
-        return _relay(entry, request)
+        return _relay(entry, request, write)
     _forward_signals(entry)
     streams.carry(entry.pidfd)
     return exit_code_of(os.waitpid(entry.pid, 0)[1])
@@ -106,8 +108,9 @@ class Streams:
     its command has long ended. -t gives it a terminal of its own.
     """
 
-    def __init__(self, stdin: int, stdout: int, stderr: int) -> None:
+    def __init__(self, stdin: int, stdout: int, stderr: int, write: Callable[[int, bytes], None]) -> None:
         self.ends = [stdin, stdout, stderr]
+        self.write = write
         self.stdin = -1
         self.outputs: dict[int, int] = {}  # pipe -> the user's
         self.waiting = b""
@@ -151,7 +154,7 @@ class Streams:
         """Show what is in a pipe; of `most` bytes no more is begun: another process may write to it for ever."""
         try:
             while most > 0 and (data := os.read(descriptor, CHUNK)):
-                client.write_all(self.outputs[descriptor], data)
+                self.write(self.outputs[descriptor], data)
                 most -= len(data)
         except BlockingIOError:
             return
@@ -183,6 +186,9 @@ def _keep(terminal: int, null: int) -> None:
     os.setsid()
     for standard in (0, 1, 2):
         os.dup2(null, standard)
+    terminal = os.dup2(terminal, 3)
+    kernel.close_range(4)  # and keeps nothing else of the caller's: no lock, no pipe, no directory
+    os.chdir("/")
     try:
         while os.read(terminal, CHUNK):
             pass
@@ -203,9 +209,9 @@ def _forward_signals(entry: Entry) -> None:
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, client.FORWARDED_SIGNALS)
 
 
-def _relay(entry: Entry, request: ExecRequest) -> int:
+def _relay(entry: Entry, request: ExecRequest, write: Callable[[int, bytes], None]) -> int:
     """Carry between the user's terminal and the process's until it ends; its exit code, or 0 when the user leaves it."""
-    restore = client.raw_terminal()
+    restore = client.raw_terminal() if request.interactive else None
     _forward_signals(entry)
     _resize(entry)
     _signal.signal(_signal.SIGWINCH, lambda number, frame: _resize(entry))
@@ -217,7 +223,7 @@ def _relay(entry: Entry, request: ExecRequest) -> int:
             for descriptor in (entry.terminal, entry.pidfd, *([0] if reads_stdin else [])):
                 poll.register(descriptor, select.POLLIN)
             ready = {descriptor for descriptor, _ in poll.poll()}
-            if entry.terminal in ready and _show(entry):
+            if entry.terminal in ready and _show(entry, write):
                 continue  # all it wrote before it ended is shown before its end is looked at
             if entry.pidfd in ready:
                 return exit_code_of(os.waitpid(entry.pid, 0)[1])
@@ -225,7 +231,7 @@ def _relay(entry: Entry, request: ExecRequest) -> int:
                 data = os.read(0, CHUNK)
                 reads_stdin = bool(data)
                 passed, left = keys.feed(data)
-                client.write_all(entry.terminal, passed)
+                write(entry.terminal, passed)
                 if left:
                     _keep(entry.terminal, os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
                     return 0
@@ -234,14 +240,14 @@ def _relay(entry: Entry, request: ExecRequest) -> int:
             restore()
 
 
-def _show(entry: Entry) -> bool:
+def _show(entry: Entry, write: Callable[[int, bytes], None]) -> bool:
     """Whether there was something to show. EIO: no process has the terminal open (any more)."""
     try:
         data = os.read(entry.terminal, CHUNK)
     except OSError:
         kernel.pidfd_ended(entry.pidfd, 0.02)
         return False
-    client.write_all(1, data)
+    write(1, data)
     return bool(data)
 
 

@@ -16,7 +16,7 @@ from minidocker.engine import monitor, reconcile, teardown, wiring
 from minidocker.engine.host import Host
 from minidocker.engine.prepare import Prepared, random_name
 from minidocker.errors import ConflictError, KernelError, MinidockerError
-from minidocker.kernel import namespaces
+from minidocker.kernel import namespaces, process
 from minidocker.network import names
 from minidocker.plan import At, Plan
 from minidocker.runtime.container import Launch
@@ -148,20 +148,25 @@ class Session:
             error.message += "; cleaning up then met: " + "; ".join(troubles)
 
     def _stay(self, launch: Launch) -> None:
-        """Watch over it in this process, with the command as the client."""
+        """Watch over it in this process, with the command as the client, until that leaves."""
         stdin, output, error = self.ends
         sources = {1: launch.terminal} if launch.terminal >= 0 else {1: output, 2: error}
         watching = monitor.Monitor(launch.at.pid, launch.pidfd, sources, stdin if launch.terminal < 0 else launch.terminal, launch.terminal,
                                    self.log, self.client)  # fmt: skip
-        status = watching.watch()
+        try:
+            status = watching.watch()
+        except monitor.Left:
+            self._become_resident(launch)
         finish_ended(self.host, self.id, status)
         if watching.client is not None:
             _tell(watching.client, b"X%d" % monitor.exit_code_of(status))
 
     def _become_resident(self, launch: Launch) -> NoReturn:
-        """Exec a fresh interpreter that has nothing in it but the watching."""
+        """Exec a fresh interpreter that has nothing in it but the watching, and of the caller's nothing open: no terminal to be hung up,
+        no pipe whose reader waits for the end, no lock, no working directory."""
         self.client.close()
         _, output, error = self.ends
+        process.close_range(3, flags=process.CLOSE_RANGE_CLOEXEC)
         kept = [launch.pidfd, self.lock, *([launch.terminal] if launch.terminal >= 0 else [output, error])]
         for descriptor in kept:
             os.set_inheritable(descriptor, True)

@@ -90,6 +90,10 @@ class Log:
         self.descriptor, self.size = fresh, 0
 
 
+class Left(Exception):
+    """The client has left its container running: nothing of the client's is to be kept open from here on."""
+
+
 class Monitor:
     """`pid` and `pidfd` of init; `sources` {stream: descriptor to read its output from}; `stdin` the descriptor that its input is written
     to, or -1; `terminal` the master when it has a terminal (then also the one source and stdin), or -1."""
@@ -104,6 +108,7 @@ class Monitor:
         self.terminal = terminal
         self.log = log
         self.client = client
+        self.left = False
         self.to_client: list[bytes] = []  # what it was too slow to take; while there is some its sources are not read
         self.to_stdin = bytearray()
         self.input_ended = False
@@ -117,7 +122,8 @@ class Monitor:
             os.set_blocking(stdin, False)
 
     def watch(self) -> int:
-        """Pump until init has ended; returns its wait status (wait(2))."""
+        """Pump until init has ended; returns its wait status (wait(2)). Raises Left, and may be called again, once the client has left and
+        init has got all that was typed before."""
         gc.freeze()  # what is there now stays: only what is made from here on is ever looked through
         gc.enable()
         while True:
@@ -131,6 +137,9 @@ class Monitor:
                 self._feed()
             if self.pidfd in ready:
                 return self._end()
+            if self.left and not self.to_stdin:
+                self.left = False
+                raise Left
 
     def _register(self) -> None:
         """Ask poll for what can be dealt with now, and nothing else: so a slow reader slows the container, not us."""
@@ -205,6 +214,7 @@ class Monitor:
         elif kind == b"s":
             self.signal(payload[0])
         elif kind == b"d":
+            self.left = True
             self._drop_client()
 
     def _feed(self) -> None:

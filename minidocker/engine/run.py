@@ -19,19 +19,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def run(host: Host, request: RunRequest, explain: Callable[[str], None]) -> int:
-    """Run in the foreground; returns docker's exit code. Raises what kept the container from starting."""
+def run(host: Host, request: RunRequest, write: Callable[[int, bytes], None], explain: Callable[[str], None]) -> int:
+    """Run in the foreground, its output passed to `write(descriptor, data)`; returns docker's exit code. Raises what kept the container
+    from starting."""
     if request.tty and request.interactive and not os.isatty(0):
         raise UsageError("-t with -i needs a terminal as the standard input", "leave out -t")
-    client = _fork_monitor(host, request, explain)
+    client = _fork_monitor(host, request, write, explain)
     client.until_started()
     return client.run()
 
 
-def detach(host: Host, request: RunRequest, explain: Callable[[str], None]) -> str:
+def detach(host: Host, request: RunRequest, write: Callable[[int, bytes], None], explain: Callable[[str], None]) -> str:
     """Run in the background; returns the container's id once its program runs."""
     request.detach = True
-    return _fork_monitor(host, request, explain).until_started()
+    return _fork_monitor(host, request, write, explain).until_started()
 
 
 def script(host: Host, request: RunRequest) -> str:
@@ -41,7 +42,7 @@ def script(host: Host, request: RunRequest) -> str:
     return launch.planned(host, request).script()
 
 
-def _fork_monitor(host: Host, request: RunRequest, explain: Callable[[str], None]) -> Client:
+def _fork_monitor(host: Host, request: RunRequest, write: Callable[[int, bytes], None], explain: Callable[[str], None]) -> Client:
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         from minidocker.engine import launch
@@ -50,5 +51,6 @@ def _fork_monitor(host: Host, request: RunRequest, explain: Callable[[str], None
         launch.become_monitor(host, request, theirs)
     theirs.close()
     return Client(
-        ours, interactive=request.interactive, tty=request.tty, detach_keys=request.detach_keys, explain=explain, notice=host.notice
-    )
+        ours, interactive=request.interactive, tty=request.tty, detach_keys=request.detach_keys,
+        write=write, explain=explain, notice=host.notice,
+    )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -136,6 +137,19 @@ def test_a_long_output_comes_whole_through_a_slow_reader(md: Minidocker, busybox
     assert (read, child.returncode) == (2 * size, 0)
 
 
+def test_an_output_that_cannot_be_written_is_waited_for_or_told(md: Minidocker, busybox: Path) -> None:
+    words = (*QUIET, "--rootfs", busybox)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)  # as whoever shares it with us may have done
+    with md.open("run", *words, "head", "-c", 1_000_000, "/dev/zero", stdout=writing) as child, open(reading, "rb") as pipe:
+        os.close(writing)
+        assert len(pipe.read()) == 1_000_000
+        assert child.wait(20) == 0
+    with open("/dev/full", "wb") as full:
+        done = md.run(*words, "yes", stdout=full, check=False)
+    assert (done.returncode, done.stderr) == (125, "minidocker: write to stdout: no space left on device\n")
+
+
 def test_stdin_reaches_the_command_with_i_alone(md: Minidocker, box: Box) -> None:
     assert box("cat", input="not for you").stdout == ""
     assert box("-i", "cat", input="for you").stdout == "for you"
@@ -264,6 +278,18 @@ def test_t_alone_needs_no_terminal_here(md: Minidocker, box: Box) -> None:
     assert "terminal" in md.refused("run", "-it", "--net", "none", "true", input="")
 
 
+def test_t_alone_leaves_the_terminal_as_it_is_so_that_ctrl_c_works(md: Minidocker, busybox: Path) -> None:
+    program = "trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.01; done"
+    md.start("--net", "none", "--name", "one", "--rootfs", busybox, "sleep", "1000")
+    for words in (("run", *QUIET, "-t", "--rootfs", busybox), ("exec", "-t", "one")):
+        with Terminal(md.argv(*words, "sh", "-c", program)) as terminal:
+            terminal.until(b"ready")
+            assert terminal.is_restored()
+            terminal.type(b"\x03")
+            terminal.until(b"interrupted")
+            assert terminal.wait() == 3
+
+
 @pytest.mark.parametrize(("option", "keys"), [((), b"\x10\x11"), (("--detach-keys", "ctrl-a,x"), b"\x01x")])
 def test_the_detach_keys_leave_the_container_running(md: Minidocker, busybox: Path, option: tuple[str, ...], keys: bytes) -> None:
     words = ("run", "--net", "none", "-it", *option, "--name", "one", "--rootfs", busybox, "sh", "-c", "echo up; exec cat")
@@ -275,8 +301,36 @@ def test_the_detach_keys_leave_the_container_running(md: Minidocker, busybox: Pa
         terminal.type(keys[1:])
         assert terminal.wait() == 0
         assert terminal.is_restored()
+        # whoever waits for the terminal to be closed, or unmounts the directory, does not wait for the container
+        monitor = poll(lambda: resident_monitor(md, "one"), "the monitor becomes a resident one")
+        assert not any(os.path.samestat(os.fstat(terminal.slave), path.stat()) for path in (monitor / "fd").iterdir())
+        assert os.readlink(monitor / "cwd") == "/"
     assert md.inspect("one")["State"]["Running"] is True
     assert md("exec", "one", "echo", "still there").stdout == "still there\n"
+    md("kill", "one")
+    assert md.wait("one")["State"]["ExitCode"] == 137
+    assert "up" in md.logs("one")
+
+
+def resident_monitor(md: Minidocker, name: str) -> Path | None:
+    """The /proc directory of a container's parent once that is an interpreter with nothing but the watching."""
+    status = Path(f"/proc/{md.inspect(name)['State']['Pid']}/status").read_text()
+    [parent] = [line.split()[1] for line in status.splitlines() if line.startswith("PPid:")]
+    monitor = Path("/proc", parent)
+    return monitor if b"resident" in (monitor / "cmdline").read_bytes() else None
+
+
+def test_what_stays_behind_keeps_nothing_of_the_callers(md: Minidocker, busybox: Path, tmp_path: Path) -> None:
+    """A lock that a script holds while it starts containers goes with the script."""
+    reading, writing = os.pipe()
+    held = (writing,)
+    md.start("--net", "none", "--name", "one", "--rootfs", busybox, "sleep", "1000", pass_fds=held)
+    md("exec", "-d", "one", "sleep", "1000", pass_fds=held)
+    md("exec", "-d", "-t", "one", "sleep", "1000", pass_fds=held)
+    os.close(writing)
+    ready, _, _ = select.select([reading], [], [], 20)
+    assert ready and os.read(reading, 1) == b"", "nobody has the other end open any more"
+    os.close(reading)
 
 
 # --- the root file system -----------------------------------------------------------------------------------------------------------

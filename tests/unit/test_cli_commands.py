@@ -102,7 +102,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 def test_run_returns_the_commands_exit_code(engine: Engine, minidocker_: Run) -> None:
     assert minidocker_("--root", "/tmp/x", "run", "--rm", "--net", "lab", "true", "-x") == (42, "", "")
-    name, (request, explain) = engine.calls[0]
+    name, (request, _, explain) = engine.calls[0]
     assert (name, request.command, request.network, request.remove) == ("run", ["true", "-x"], "lab", True)
     assert engine.host is not None and engine.host.root == "/tmp/x"
     explain("# network\n")
@@ -112,9 +112,11 @@ def test_run_returns_the_commands_exit_code(engine: Engine, minidocker_: Run) ->
 def test_explanations_and_notices_go_to_stderr(engine: Engine, minidocker_: Run, capfd: pytest.CaptureFixture[str]) -> None:
     minidocker_("run", "true")
     assert engine.host is not None
-    engine.calls[0][1][1]("# network\n")
+    _, write, explain = engine.calls[0][1]
+    write(1, b"out")
+    explain("# network\n")
     engine.host.notice("br0 uses 172.18.0.0/24\x1b[2J")
-    assert capfd.readouterr() == ("", "# network\nminidocker: br0 uses 172.18.0.0/24\\x1b[2J\n")
+    assert capfd.readouterr() == ("out", "# network\nminidocker: br0 uses 172.18.0.0/24\\x1b[2J\n")
 
 
 def test_run_detached_prints_the_id(engine: Engine, minidocker_: Run) -> None:

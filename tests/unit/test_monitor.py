@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from minidocker.engine import logs, monitor
 from minidocker.engine.client import KeySequence, raise_failure
 from minidocker.engine.logs import Reader, Stamper
-from minidocker.engine.monitor import LOG_HEADER, Log, Monitor, exit_code_of
+from minidocker.engine.monitor import LOG_HEADER, Left, Log, Monitor, exit_code_of
 from minidocker.errors import MinidockerError, TargetNotExecutable, TargetNotFound
 from tests import pretend
 
@@ -285,6 +285,7 @@ class Run:
             os.close(descriptor)
         theirs.setblocking(True)
         self.status: int | None = None
+        self.left = False
         watching = Monitor(self.pid, os.pidfd_open(self.pid), {1: out[0], 2: err[0]}, inp[1] if stdin else -1, -1, log,
                            theirs if client else None)  # type: ignore[arg-type]  # fmt: skip
         if not client:
@@ -294,7 +295,11 @@ class Run:
         self.thread.start()
 
     def _watch(self) -> None:
-        self.status = self.monitor.watch()
+        try:
+            self.status = self.monitor.watch()
+        except Left:
+            self.left = not self.monitor.to_stdin
+            self.status = self.monitor.watch()
         if self.monitor.client is not None:
             self.monitor.client.close()
 
@@ -460,7 +465,24 @@ def test_a_client_that_leaves_lets_it_live(run: Callable[..., Run], log: Log) ->
     stdin = one.monitor.stdin
     write_all(stdin, b"x")
     assert one.end() == 0
+    assert one.left, "and has said so"
     assert written(log) == [(1, b"still here")]
+
+
+def test_what_was_typed_before_leaving_arrives_first(run: Callable[..., Run], log: Log) -> None:
+    def child() -> None:
+        time.sleep(0.2)
+        left = 4 * monitor.CHUNK  # more than the pipe holds
+        while left and (data := os.read(0, left)):
+            left -= len(data)
+        os._exit(left)
+
+    one = run(child, stdin=True)
+    for _ in range(4):
+        one.ours.send(b"i" + bytes(monitor.CHUNK))
+    one.ours.send(b"d")
+    assert one.end() == 0
+    assert one.left
 
 
 def test_closed_outputs_do_not_end_the_watch(run: Callable[..., Run]) -> None:
