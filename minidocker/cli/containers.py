@@ -9,7 +9,7 @@ import os
 import time
 
 from minidocker.cli import output, requests
-from minidocker.errors import KernelError, MinidockerError, UsageError
+from minidocker.errors import MinidockerError, UsageError
 from minidocker.spec import parse
 
 TYPE_CHECKING = False
@@ -143,5 +143,5 @@ def _need_terminal(asked: bool) -> None:
 def _working_directory() -> str:
     try:
         return os.getcwd()
-    except OSError as error:
-        raise KernelError.of("find the working directory", error) from error
+    except FileNotFoundError:
+        return "/proc/self/cwd"  # it was removed: no matter, unless something is looked for in it, and nothing is found in this

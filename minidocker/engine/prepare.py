@@ -87,14 +87,14 @@ class Prepared:
         explicit = name.startswith(("./", "../"))
         if not ("/" in name if self.view.host else explicit):
             return
-        path = os.path.normpath(os.path.join(os.getcwd(), name))
+        path = os.path.normpath(os.path.join(_working_directory(), name))
         if not self.view.host and (self._in_rootfs(path) or not os.path.exists(path)):
             return
         check_program(path, name)
         if not self.view.shows(path):
             self.around.program = (path, path)
         if request.workdir is None:
-            self.around.workdir = os.getcwd()
+            self.around.workdir = _working_directory()
         else:
             request.command[0] = path  # a relative one would be looked for below -w
 
@@ -166,6 +166,13 @@ def _without_device_control(host: Host, document: dict[str, Any]) -> None:
     for names in document["process"]["capabilities"].values():
         names[:] = [name for name in names if name != "CAP_MKNOD"]
     host.notice("device access cannot be limited here (no devices cgroup, no BPF), so the container cannot make device nodes either")
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise NotFoundError("the working directory was removed", "a COMMAND of the host's keeps it: cd to one that is there") from None
 
 
 def check_program(path: str, name: str) -> None:

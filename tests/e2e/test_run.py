@@ -56,6 +56,22 @@ def test_a_working_directory_that_is_asked_for_does_not_change_which_file_runs(m
     assert md.run(*QUIET, "-w", "/srv", "./where", cwd=tmp_path).stdout == "/srv\n"
 
 
+def test_a_working_directory_that_was_removed_matters_only_where_it_is_needed(md: Minidocker, busybox: Path, tmp_path: Path) -> None:
+    def in_removed(*words: object) -> tuple[int, str, str]:
+        place = tmp_path / "removed"
+        place.mkdir()
+        command = f"cd {place} && rmdir {place} && exec {' '.join(map(quote, md.argv(*words)))}"
+        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+        return done.returncode, done.stdout, done.stderr
+
+    md.start("--net", "none", "--name", "one", "--rootfs", busybox, "sleep", "1000")
+    assert in_removed("run", *QUIET, "pwd") == (0, "/\n", "")
+    assert in_removed("exec", "one", "pwd") == (0, "/\n", "")
+    for words in (("./server",), ("-v", "./src:/src", "true"), ("--rootfs", "./tree", "true")):
+        code, _, error = in_removed("run", *QUIET, *words)
+        assert code == 125 and error.count("\n") <= 2 and ("removed" in error or "not exist" in error), (words, error)
+
+
 def test_with_a_rootfs_paths_mean_the_containers(md: Minidocker, box: Box, busybox: Path, tmp_path: Path) -> None:
     assert box("/bin/busybox", "echo", "hi").stdout == "hi\n"
     mine = script(tmp_path / "mine", "#!/bin/sh\necho from the host\n")
