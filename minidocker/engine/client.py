@@ -106,9 +106,9 @@ class Client:
         elif kind == b"E":
             raise_failure(payload)
         elif kind == b"P":
-            self.explain(payload.decode())
+            self.explain(os.fsdecode(payload))
         elif kind == b"N":
-            self.notice(payload.decode())
+            self.notice(os.fsdecode(payload))
         else:
             raise MinidockerError("the container's monitor ended, so its exit status is unknown", "minidocker ps -a shows what is left")
 

@@ -37,7 +37,7 @@ class Host:
         try:
             os.makedirs(root, exist_ok=True)
             self.root = os.path.realpath(root)
-            self.tag = f"{binascii.crc32(self.root.encode()):08x}"
+            self.tag = f"{binascii.crc32(os.fsencode(self.root)):08x}"
             self.run = f"{_RUN}/{self.tag}"
             # nobody else may get at a container's files: a setuid program among them is one of the host's (CVE-2021-41091)
             for directory in (f"{self.root}/containers", f"{self.run}/containers"):

@@ -35,7 +35,7 @@ def become_monitor(host: Host, request: RunRequest, client: _socket.socket) -> N
     """Run one container from beginning to end in this process, which is a fork of the command; never returns."""
     try:
         os.setsid()
-        host.notice = lambda text: client.sendall(b"N" + text.encode())
+        host.notice = lambda text: client.sendall(b"N" + os.fsencode(text))
         Session(host, request, client).live()
     except MinidockerError as error:
         _tell(client, monitor.failure_message(error))
@@ -111,7 +111,7 @@ class Session:
             stdio=self.stdio, die_with_parent=True,
         )  # fmt: skip
         if self.request.explain:
-            _tell(self.client, b"P" + (files + network + launch.plan).explain().encode())
+            _tell(self.client, b"P" + os.fsencode((files + network + launch.plan).explain()))
         launch.create()
         return launch
 

@@ -79,20 +79,20 @@ class _MountAttributes(ctypes.Structure):
 
 def mount(source: str, target: str, fstype: str, flags: int, data: str = "") -> None:
     """mount(2) on a path (`/proc/self/fd/N` to mean a descriptor)."""
-    libc.mount(source.encode(), target.encode(), fstype.encode() or None, flags, data.encode() or None)
+    libc.mount(os.fsencode(source), os.fsencode(target), fstype.encode() or None, flags, os.fsencode(data) or None)
 
 
 def set_propagation(target: str, flags: int) -> None:
     """MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE, with MS_REC or without, of what is mounted at `target`."""
-    libc.mount(None, target.encode(), None, flags, None)
+    libc.mount(None, os.fsencode(target), None, flags, None)
 
 
 def umount_lazily(target: str) -> None:
-    libc.umount2(target.encode(), _MNT_DETACH)
+    libc.umount2(os.fsencode(target), _MNT_DETACH)
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
-    libc.syscall(libc.SYS.pivot_root, new_root.encode(), put_old.encode())
+    libc.syscall(libc.SYS.pivot_root, os.fsencode(new_root), os.fsencode(put_old))
 
 
 def open_in_root(root: int, path: str, flags: int = os.O_PATH, links: bool = True) -> int:
@@ -134,7 +134,7 @@ def detached_filesystem(fstype: str, options: dict[str, str], attributes: int = 
     try:
         for key, value in options.items():
             command = _FSCONFIG_SET_STRING if value else _FSCONFIG_SET_FLAG
-            libc.syscall(libc.SYS.fsconfig, context, command, key.encode(), value.encode() or None, 0)
+            libc.syscall(libc.SYS.fsconfig, context, command, key.encode(), os.fsencode(value) or None, 0)
         libc.syscall(libc.SYS.fsconfig, context, _FSCONFIG_CMD_CREATE, None, None, 0)
         return libc.syscall(libc.SYS.fsmount, context, _FSMOUNT_CLOEXEC, attributes)
     finally:

@@ -87,7 +87,8 @@ def get(state: State, id: str) -> Record | None:
 
 def find(state: State, reference: str) -> Record:
     """By name, full id or unique prefix of an id. Raises NotFoundError with near misses, ConflictError when several match."""
-    row = state.row(f"SELECT {_COLUMNS} FROM containers WHERE name = ?1 OR id = ?1", reference)  # noqa: S608
+    query = f"SELECT {_COLUMNS} FROM containers WHERE name = ?1 OR id = ?1"  # noqa: S608
+    row = state.row(query, reference) if reference.isascii() else None  # SQLite takes no text that is not UTF-8, and names are ASCII anyway
     if row:
         return Record(row)
     if reference and all(c in "0123456789abcdef" for c in reference):

@@ -53,7 +53,8 @@ def get(state: State, name: str) -> Network | None:
 
 def find(state: State, reference: str, also: str = "") -> Network:
     """By name or id. Raises NotFoundError with near misses; `also` is a name that would do, too."""
-    row = state.row(f"SELECT {_COLUMNS} FROM networks WHERE name = ?1 OR id = ?1", reference)  # noqa: S608
+    query = f"SELECT {_COLUMNS} FROM networks WHERE name = ?1 OR id = ?1"  # noqa: S608
+    row = state.row(query, reference) if reference.isascii() else None  # SQLite takes no text that is not UTF-8, and names are ASCII anyway
     if row:
         return _network(row)
     known = {name for (name,) in state.rows("SELECT name FROM networks")} | ({also} if also else set())

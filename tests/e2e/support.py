@@ -75,7 +75,7 @@ class Minidocker:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.tag = f"{binascii.crc32(os.path.realpath(root).encode()):08x}"  # engine/host.py
+        self.tag = f"{binascii.crc32(os.fsencode(os.path.realpath(root))):08x}"  # engine/host.py
         self.run_directory = Path("/run/minidocker") / self.tag
         self._before = self._shared()
 

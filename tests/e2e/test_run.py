@@ -379,6 +379,26 @@ def test_a_rootfs_with_a_difficult_name(md: Minidocker, busybox: Path, tmp_path:
     assert md.run(*QUIET, "--rootfs", place.name, "echo", "hi", cwd=tmp_path).stdout == "hi\n"
 
 
+def test_bytes_that_are_not_utf_8_are_passed_on_as_they_are(busybox: Path, tmp_path: Path) -> None:
+    place = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    tree = f"{place}/tree"
+    os.mkdir(place)
+    subprocess.run(["cp", "-a", busybox, tree], check=True)
+    md = Minidocker(Path(place, "data"))
+    words = ("-v", f"{tree}/bin:/v\udcff:ro", "-w", "/w\udcff", "-e", "V=\udcff", "--rootfs", tree)
+    done = md.run(*QUIET, *words, "sh", "-c", 'pwd; echo "$V"; echo "$1"; echo /v?', "-", "\udcff", text=False)
+    assert done.stdout == b"/w\xff\n\xff\n\xff\n/v\xff\n"
+    md.start("--name", "one", "-l", "key=\udcff", "sh", "-c", "sleep 1000", "\udcff")
+    assert md.inspect("one")["Config"]["Labels"] == {"key": "\udcff"}
+    assert md("exec", "one", "echo", "\udcff", text=False).stdout == b"\xff\n"
+    for wrong in (("inspect",), ("rm",), ("logs",), ("network", "inspect"), ("network", "rm")):
+        done = md(*wrong, "\udcff", check=False)
+        assert done.returncode == 1 and "no such" in done.stderr and "internal" not in done.stderr, (wrong, done.stderr)
+    assert os.fsencode(place) in md.run(*QUIET, "--explain", "true", text=False, check=False).stderr
+    assert os.fsencode(place) in md.run("--dry-run", *QUIET, "true", text=False).stdout
+    md.close()
+
+
 @pytest.fixture
 def secrets() -> Any:
     """What no container may see, in those places of the pretend host that are nobody's but ours or are taken away again."""
