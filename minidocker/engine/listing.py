@@ -134,7 +134,7 @@ def document(host: Host, record: Record) -> dict[str, object]:
         "NetworkSettings": {
             "Networks": {endpoint.network: _endpoint(host, endpoint) for endpoint in endpoints},
             "Ports": _bindings(endpoints, request.expose),
-            "SandboxKey": f"/run/netns/{record.name}" if running else "",
+            "SandboxKey": f"/run/netns/{record.name}" if running and request.network != "host" else "",
         },
         "LogPath": host.log_file(record.id),
     }  # fmt: skip

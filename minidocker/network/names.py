@@ -33,8 +33,9 @@ def hosts_header(extra: Sequence[tuple[str, str]] = ()) -> str:
 
 
 def hosts_line(ip: str, name: str, aliases: Sequence[str], container_id: str) -> str:
-    """A container's line: its name, its aliases, its short id last (by which `remove` finds it)."""
-    words = list(dict.fromkeys([name, *aliases]))
+    """A container's line: its name, its aliases, its short id last (by which `remove` finds it). A full domain name comes first: what
+    stands there is the canonical name, which `hostname -f` prints (hosts(5))."""
+    words = sorted(dict.fromkeys([name, *aliases]), key=lambda word: "." not in word)
     return f"{ip}\t{' '.join(words)} {container_id[:SHORT_ID]}\n"
 
 

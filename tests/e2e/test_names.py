@@ -38,6 +38,12 @@ def test_a_neighbour_is_found_by_name_alias_hostname_and_short_id(md: Minidocker
         assert fetch_inside(md, "bob", f"http://{name}:{PORT}") == "alice"
 
 
+def test_a_full_domain_name_is_the_canonical_one(md: Minidocker) -> None:
+    words = ("--rm", "--name", "alice", "--hostname", "www.example.org", "--network-alias", "web")
+    done = md.run(*words, "sh", "-c", "hostname -f; hostname -s; getent hosts alice")
+    assert done.stdout.split()[:6] == ["www.example.org", "www", "172.17.0.2", "www.example.org", "alice", "web"]
+
+
 def test_a_name_comes_to_running_containers_at_once_and_goes_with_its_container(md: Minidocker) -> None:
     md.start("--name", "first", "sleep", "100")
     md.start("--name", "private", "--add-host", "db:10.1.2.3", "sleep", "100")
@@ -114,6 +120,7 @@ def test_the_link_pins_nothing(md: Minidocker) -> None:
 def test_net_host_has_no_entry(md: Minidocker) -> None:
     md.start("--name", "one", "--net", "host", "sleep", "100")
     assert os.listdir(NETNS) == []
+    assert md.inspect("one")["NetworkSettings"]["SandboxKey"] == ""
 
 
 def test_an_entry_of_somebody_elses_is_left_alone(md: Minidocker) -> None:
