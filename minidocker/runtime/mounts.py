@@ -198,8 +198,12 @@ class Mount(Step):
             if self.options.set or self.options.clear:
                 k.set_attributes(tree, self.options.set, self.options.clear)
             self._finish(tree)
-            target = make_in_root(root, self.destination, directory=stat.S_ISDIR(os.fstat(tree).st_mode))
+            directory = stat.S_ISDIR(os.fstat(tree).st_mode)
+            target = make_in_root(root, self.destination, directory)
             try:
+                if directory != stat.S_ISDIR(os.fstat(target).st_mode):
+                    kinds = "a directory cannot be mounted on a file" if directory else "a file cannot be mounted on a directory"
+                    raise UsageError(f"mount `{self.source}` on `{self.destination}`: {kinds}")
                 k.move_mount(tree, target)
             finally:
                 os.close(target)

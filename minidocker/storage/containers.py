@@ -86,7 +86,9 @@ def get(state: State, id: str) -> Record | None:
 
 
 def find(state: State, reference: str) -> Record:
-    """By name, full id or unique prefix of an id. Raises NotFoundError with near misses, ConflictError when several match."""
+    """By name (`/name` too, as `inspect` prints it), full id or unique prefix of an id. Raises NotFoundError with near misses,
+    ConflictError when several match."""
+    reference = reference.removeprefix("/")
     query = f"SELECT {_COLUMNS} FROM containers WHERE name = ?1 OR id = ?1"  # noqa: S608
     row = state.row(query, reference) if reference.isascii() else None  # SQLite takes no text that is not UTF-8, and names are ASCII anyway
     if row:

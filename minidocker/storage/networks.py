@@ -60,6 +60,8 @@ def find(state: State, reference: str, also: str = "") -> Network:
     known = {name for (name,) in state.rows("SELECT name FROM networks")} | ({also} if also else set())
     close = near(reference, known)
     hint = f"did you mean {' or '.join(close)}?" if close else f"minidocker network create {reference} makes it"
+    if reference in ("none", "host"):
+        hint = f"`{reference}` is a mode of --network, and there is nothing to look at or to remove"
     raise NotFoundError(f"no such network: {reference}", hint)
 
 

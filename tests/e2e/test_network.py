@@ -178,6 +178,7 @@ def test_networks_by_the_command_line(world: None, md: Minidocker) -> None:
     md("network", "rm", "back")
     assert md("network", "ls", "--format", "json").stdout.strip() in ("", "[]")
     assert "back" in md("network", "inspect", "back", check=False).stderr
+    assert "mode of --network" in md.refused("network", "rm", "none", code=1), "and no word of making it, which is refused"
 
 
 def test_a_subnet_in_use_is_passed_over_and_said_so(world: None, md: Minidocker) -> None:

@@ -476,7 +476,7 @@ def test_the_host_view_has_private_writable_directories_that_go(md: Minidocker, 
 
 def test_a_container_is_named_by_name_id_or_unique_prefix(md: Minidocker, busybox: Path) -> None:
     ids = [md.start("--net", "none", "--rootfs", busybox, "--name", f"name{i}", "sleep", "1000") for i in range(2)]
-    for reference in (ids[0], ids[0][:12], ids[0][:6], "name0"):
+    for reference in (ids[0], ids[0][:12], ids[0][:6], "name0", md.inspect("name0")["Name"]):
         assert md.inspect(reference)["Id"] == ids[0]
     assert md.refused("rm", "nam0", code=1).count("name0") == 1, "what was perhaps meant"
     error = md.refused("stop", "zzz-nothing-like-it", code=1)
