@@ -157,8 +157,7 @@ class AwaitNamespaces(Step):
         return "wait for the container's namespaces"
 
     def apply(self, at: At) -> None:
-        self.ours.expect(sync.NAMESPACES)
-        at.netns = k.open_of(at.pid, "net")
+        at.netns = self.ours.expect(sync.NAMESPACES)
 
     def undo(self, at: At) -> None:
         if at.netns >= 0:
@@ -195,7 +194,10 @@ class Unshare(Step):
             _join(path, flag)
         k.unshare(self.namespaces.unshare)
         join_keyring(self.keyring)
-        self.theirs.send(sync.NAMESPACES)
+        # handed over, not looked up by the parent: a child that fails soon is gone by then, and how it failed is what matters
+        netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.theirs.send(sync.NAMESPACES, netns)
+        os.close(netns)
 
 
 def join_keyring(name: bytes) -> None:

@@ -3,7 +3,7 @@
     parent (the monitor)                        child (the container's init)
       │ clone3(NEWPID)  ───────────────────────►  │ into its cgroup: by clone3 itself on v2, by its own hand on v1
       │                                           │ unshare(mount, uts, ipc, network, cgroup)
-      │                    ◄── NAMESPACES ──────  │
+      │                    ◄── NAMESPACES + fd ─  │ its network namespace
       │ network, into its namespace               │ sysctls, mounts, /dev, pivot_root     (both at once)
       │                    ◄── TERMINAL + fd ───  │ with -t: the master of its terminal
       │                    ◄── READY ───────────  │ everything is mounted and the program was found
@@ -66,11 +66,12 @@ class Channel:
         fd = struct.unpack("i", ancillary[0][2])[0] if ancillary else -1
         return data, fd
 
-    def expect(self, message: bytes) -> None:
-        """Receive exactly `message`; the other side's end is an error of its own."""
-        got, _ = self.receive()
+    def expect(self, message: bytes) -> int:
+        """Receive exactly `message`; returns the descriptor that came with it, or -1. The other side's end is an error of its own."""
+        got, fd = self.receive()
         if got != message:
             raise MinidockerError("the container's first process ended before it was set up" if not got else f"unexpected {got!r}")
+        return fd
 
 
 def pair() -> tuple[Channel, Channel]:

@@ -12,6 +12,7 @@ import pytest
 from minidocker.errors import KernelError, MinidockerError, StateError, TargetNotExecutable, TargetNotFound
 from minidocker.kernel import cgroups, process
 from minidocker.plan import NETWORK, At, Plan, Step
+from minidocker.runtime import sync
 from minidocker.runtime.container import Launch, State
 
 OWN = f"minidocker-test-{os.getpid()}"
@@ -134,6 +135,25 @@ def test_a_caller_s_step_that_fails_undoes_the_whole_launch(rootfs: Path, tmp_pa
 
 
 def test_a_mount_that_fails_is_named(rootfs: Path, tmp_path: Path) -> None:
+    spec = configuration(rootfs, "true")
+    spec["mounts"].append({"destination": "/tmp", "type": "bind", "source": "/nosuch", "options": ["bind"]})
+    with pytest.raises(MinidockerError) as raised:
+        Run(spec, tmp_path)
+    assert str(raised.value) == "mount `/nosuch` on `/tmp`: no such file or directory"
+
+
+def test_a_child_that_has_failed_before_the_parent_looks_still_says_why(
+    rootfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expect = sync.Channel.expect
+
+    def late(channel: sync.Channel, message: bytes) -> int:
+        descriptor = expect(channel, message)
+        if message == sync.NAMESPACES:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        return descriptor
+
+    monkeypatch.setattr(sync.Channel, "expect", late)
     spec = configuration(rootfs, "true")
     spec["mounts"].append({"destination": "/tmp", "type": "bind", "source": "/nosuch", "options": ["bind"]})
     with pytest.raises(MinidockerError) as raised:
