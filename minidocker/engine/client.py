@@ -140,8 +140,7 @@ class Client:
                     raise KeyboardInterrupt  # poll would go on waiting after a handler that returns
             self._send(b"s" + bytes([number]))
 
-        for number in FORWARDED_SIGNALS:
-            _signal.signal(number, forward)
+        catch_signals(forward)
         if self.tty:
             _signal.signal(_signal.SIGWINCH, lambda number, frame: self._send_size())
 
@@ -149,6 +148,13 @@ class Client:
         size = window_size()
         if size:
             self._send(b"w" + struct.pack("HH", *size))
+
+
+def catch_signals(handler: Callable[[int, Any], None]) -> None:
+    """Have `handler` called for every signal that is forwarded; SIGHUP is none of them under nohup(1)."""
+    for number in FORWARDED_SIGNALS:
+        if number != _signal.SIGHUP or _signal.getsignal(number) != _signal.SIG_IGN:
+            _signal.signal(number, handler)
 
 
 def raw_terminal() -> Callable[[], None] | None:

@@ -204,8 +204,7 @@ def _forward_signals(entry: Entry) -> None:
         except ProcessLookupError:
             return
 
-    for number in client.FORWARDED_SIGNALS:
-        _signal.signal(number, forward)
+    client.catch_signals(forward)
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, client.FORWARDED_SIGNALS)
 
 

@@ -15,7 +15,7 @@ import click
 import pytest
 
 from tests import pretend
-from tests.e2e.support import REPOSITORY, Minidocker, Terminal, poll
+from tests.e2e.support import REPOSITORY, Background, Minidocker, Terminal, poll
 
 Box = Callable[..., subprocess.CompletedProcess[Any]]
 QUIET = ("--rm", "--net", "none")
@@ -222,6 +222,18 @@ def test_signals_are_forwarded(md: Minidocker, busybox: Path) -> None:
             assert child.line() == name
         md("kill", "one")
         assert child.wait(20) == 137
+
+
+def test_under_nohup_a_hangup_is_not_forwarded(md: Minidocker, busybox: Path) -> None:
+    md.start("--net", "none", "--name", "one", "--rootfs", busybox, "sleep", "1000")
+    for words in (("run", "--net", "none", "--rm", "--rootfs", busybox), ("exec", "one")):
+        argv = md.argv(*words, "sh", "-c", TRAPS)
+        with Background(["nohup", *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+            assert child.line() == "ready"
+            child.send_signal(signal.SIGHUP)
+            child.send_signal(signal.SIGUSR1)
+            assert child.line() == "USR1", "and nothing before it"
+            child.kill()
 
 
 def test_the_third_interrupt_ends_a_container_that_will_not(md: Minidocker, busybox: Path) -> None:
