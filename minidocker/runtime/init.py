@@ -109,7 +109,7 @@ class FindProgram(Step):
 
     def apply(self, at: At) -> None:
         if "/" in self.name:
-            trouble = self._trouble_with(self.name if self.name[0] == "/" else f"{self.cwd}/{self.name}")
+            trouble = self._trouble_with(os.path.join(self.cwd, self.name))
         else:
             trouble = self._search()
         if trouble:

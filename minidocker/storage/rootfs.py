@@ -110,6 +110,8 @@ def directory_view(rootfs: str, directory: str) -> View:
         raise NotFoundError(f"the root file system {rootfs} does not exist", "rootfs/busybox and rootfs/debian build some")
     if not os.path.isdir(rootfs):
         raise UsageError(f"the root file system {rootfs} is not a directory")
+    if os.path.samefile(rootfs, "/"):
+        raise UsageError("the root file system is the host's own, secrets and all", "leave out --rootfs for a view of the host's programs")
     return View(rootfs, [_overlay(rootfs, directory)], host=False)
 
 

@@ -380,6 +380,7 @@ def test_a_bad_rootfs_is_refused(md: Minidocker, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "does not exist" in md.refused("run", *QUIET, "--rootfs", tmp_path / "missing", "sh")
     assert "not a directory" in md.refused("run", *QUIET, "--rootfs", tmp_path / "file", "sh")
+    assert "the host's own" in md.refused("run", *QUIET, "--rootfs", "/", "sh")
     assert "sh" in md.refused("run", *QUIET, "--rootfs", tmp_path / "empty", "sh", code=127)
     assert sorted(os.listdir(tmp_path / "empty")) == []
 
