@@ -108,10 +108,7 @@ class FindProgram(Step):
         return f"find `{self.name}`"
 
     def apply(self, at: At) -> None:
-        if "/" in self.name:
-            trouble = self._trouble_with(os.path.join(self.cwd, self.name))
-        else:
-            trouble = self._search()
+        trouble = self._trouble_with(os.path.join(self.cwd, self.name)) if "/" in self.name else self._search()
         if trouble:
             raise trouble
         self.channel.send(sync.READY)
