@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal
 import gc
 import os
 import sys
@@ -9,6 +10,10 @@ import sys
 # A command lives for milliseconds and makes little that refers to itself: looking for that would cost 2 ms while modules load.
 # What lives longer (a monitor, a follower of logs) switches it on again.
 gc.disable()
+# Ctrl-C while modules load just ends us, without a traceback; afterwards it is the usual exception.
+_INTERRUPTIBLE = _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler  # it is not in a script's background
+if _INTERRUPTIBLE:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 from minidocker import imports  # noqa: E402
 
@@ -20,6 +25,8 @@ from minidocker.cli import main  # noqa: E402
 def start() -> None:
     """Run the command line and leave at once: the interpreter's own way out costs milliseconds and frees what the kernel frees anyway."""
     _open_standard_streams()
+    if _INTERRUPTIBLE:
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     code = main()
     for stream in (sys.stdout, sys.stderr):
         try:

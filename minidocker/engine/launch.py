@@ -14,7 +14,7 @@ import time
 
 from minidocker.engine import monitor, reconcile, teardown, wiring
 from minidocker.engine.host import Host
-from minidocker.engine.prepare import Prepared, random_name
+from minidocker.engine.prepare import Prepared, new_id, random_name
 from minidocker.errors import ConflictError, KernelError, MinidockerError
 from minidocker.kernel import namespaces, process
 from minidocker.network import names
@@ -72,7 +72,7 @@ class Session:
         self.host = host
         self.request = request
         self.client = client
-        self.id = os.urandom(32).hex()
+        self.id = new_id()
         self.run_directory = host.run_directory(self.id)
 
     def live(self) -> None:
@@ -233,7 +233,7 @@ def register(host: Host, prepared: Prepared) -> tuple[containers.Record, wiring.
 
 def planned(host: Host, request: RunRequest) -> Plan:
     """The whole plan of a run that is not run, for --dry-run: what would be made, with the addresses it would get."""
-    id = os.urandom(32).hex()
+    id = new_id()
     reconcile.sweep(host)
     prepared = Prepared(host, request, id)
     link = wiring.Link(None, None, False)

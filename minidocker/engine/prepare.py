@@ -224,6 +224,14 @@ def host_devices() -> list[dict[str, Any]]:
     return found
 
 
+def new_id() -> str:
+    """64 hexadecimal digits. Not all of the first 12 are decimal: they become a host name, and resolvers take what is only digits for an
+    address (inet_aton(3)) and never look it up."""
+    while (id := os.urandom(32).hex())[:12].isdecimal():
+        continue
+    return id
+
+
 def random_name() -> str:
     """A readable name: 40 x 40 of them, and a number behind it where it is taken."""
     first, second = os.urandom(2)
