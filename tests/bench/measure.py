@@ -76,8 +76,9 @@ def peers(work: Path, rootfs: Path) -> dict[str, str]:
     for name in ("crun", "runc"):
         commands[f"{name} run, no network"] = f"{name} --root {work}/state-{name} run --bundle {bundle(work / name, rootfs)} bench"
     if shutil.which("podman"):
-        podman = f"podman --root {work}/podman --runroot /run/podman-bench --cgroup-manager cgroupfs"
-        rest = f"--cgroup-parent {CGROUP} --rootfs {rootfs} true"
+        # by runc: Debian's crun refuses what podman asks of it on a hybrid host
+        podman = f"podman --runtime runc --root {work}/podman --runroot /run/podman-bench --cgroup-manager cgroupfs"
+        rest = f"--ulimit nofile=1024:1024 --ulimit nproc=1000:1000 --cgroup-parent {CGROUP} --rootfs {rootfs} true"
         commands["podman run, no network"] = f"{podman} run --rm --network none {rest}"
         commands["podman run, bridge"] = f"{podman} run --rm --network bridge {rest}"
     return commands
@@ -227,6 +228,8 @@ def main() -> None:
         measure(work, options)
     finally:
         remove_cgroups()
+        for place in reversed([line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {work}/" in line]):
+            subprocess.run(["umount", "-l", place], check=True)  # podman keeps its store mounted
         shutil.rmtree(work)
 
 
