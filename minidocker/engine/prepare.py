@@ -22,7 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_ONLINE_CPUS = "/sys/devices/system/cpu/online"
 _INITS = ("/usr/bin/tini-static", "/usr/bin/catatonit", "/usr/bin/tini", "/usr/libexec/podman/catatonit")
+
 
 class Prepared:
     """All that is decided before the first write. `around.netns` tells the kind of network: "" its own, None the host's, a path
@@ -42,6 +44,8 @@ class Prepared:
         self._find_program()
         request.workdir = self.around.workdir  # what an exec starts from, too
         self._check_volumes()
+        if request.cpus is not None or request.cpuset_cpus:
+            check_cpus(request.cpus or 0, request.cpuset_cpus or "")
         self._privileges()
         self.around.init = _find_init() if request.init else ""
         self.around.cgroups_path = "/" + host.cgroup(id, request.cgroup_parent)
@@ -222,6 +226,20 @@ def host_devices() -> list[dict[str, Any]]:
                     "fileMode": stat.S_IMODE(status.st_mode), "uid": status.st_uid, "gid": status.st_gid,
                 })  # fmt: skip
     return found
+
+
+def check_cpus(number: float, chosen: str) -> None:
+    """Refuse more CPUs than there are, and those (a list as cpuset(7) has it) that are not there: the kernel would take the first in
+    silence, and say of the second only that the argument is invalid."""
+    from minidocker.spec.parse_limits import cpu_numbers
+
+    with open(_ONLINE_CPUS, "rb", buffering=0) as file:
+        text = file.read().decode().strip()
+    online = cpu_numbers(text)
+    if number > len(online):
+        raise UsageError(f"--cpus {number:g} is more than there are", f"from 0.01 to {len(online)} is possible here")
+    if not cpu_numbers(chosen) <= online:
+        raise UsageError(f"--cpuset-cpus {chosen}: not all of them are there", f"this machine has {text}")
 
 
 def new_id() -> str:

@@ -86,7 +86,6 @@ class Entry:
                 resources.Join(state.cgroup, used, CHILD, born=True),
                 Join(state.pid, self.container, f"_ses.{id}".encode()),
                 *terminal,
-                init.WorkingDirectory(process["cwd"]),
                 *program_steps(process, self.theirs, filter),
             ]
         )

@@ -90,6 +90,12 @@ def cpuset(text: str) -> str:
     return text
 
 
+def cpu_numbers(text: str) -> set[int]:
+    """The numbers in a list of CPUs of the right form; none in ""."""
+    ranges = [part.partition("-") for part in text.split(",") if part]
+    return {cpu for low, _, high in ranges for cpu in range(int(low), int(high or low) + 1)}
+
+
 def pids_limit(text: str) -> int:
     """How many processes and threads; -1 and 0 are no limit."""
     value = UNLIMITED if text == "-1" else number(text)

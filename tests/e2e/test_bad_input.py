@@ -18,6 +18,7 @@ from tests.e2e.machine import Family, Picture, await_picture, differences, pictu
 from tests.e2e.support import REPOSITORY, Minidocker, poll
 
 SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ONLINE = Path("/sys/devices/system/cpu/online").read_text().strip()
 CHOOSE = "choose another: minidocker network create --bridge NAME ..."
 
 
@@ -130,7 +131,12 @@ REFUSED = {
     "no command": ([], 125, "`minidocker run` needs COMMAND [ARG...]", "usage: minidocker run [OPTIONS] COMMAND [ARG...]"),
     "unknown option": (["--frob", "true"], 125, "`minidocker run`: unknown option `--frob`", "did you mean `--rm`?"),
     "unknown user": (["-u", "nosuch", "true"], 125, None, None),
-    "CPU that is not there": (["--cpuset-cpus", "4000", "true"], 125, None, None),
+    "CPU that is not there": (
+        ["--cpuset-cpus", "0,4000", "true"], 125, "--cpuset-cpus 0,4000: not all of them are there", f"this machine has {ONLINE}",
+    ),
+    "more CPUs than there are": (
+        ["--cpus", "4000.5", "true"], 125, "--cpus 4000.5 is more than there are", f"from 0.01 to {os.cpu_count()} is possible here",
+    ),
     "half a CPU set": (["--cpuset-cpus", "1-", "true"], 125, "--cpuset-cpus `1-`: CPU numbers and ranges are allowed, as in 0-2,4", ""),
     "unknown capability": (["--cap-add", "NET_ADMN", "true"], 125, None, None),
     "seccomp file missing": (["--security-opt", "seccomp=missing.json", "true"], 125, None, None),

@@ -114,7 +114,8 @@ def test_it_has_the_containers_root_even_after_the_image_changed_hands(md: Minid
 
 
 def test_a_missing_working_directory_is_made_as_docker_does(md: Minidocker, one: str) -> None:
-    assert md("exec", "-w", "/new/place", "one", "pwd").stdout == "/new/place\n"
+    assert "change to the working directory `/new/place`: no such file" in md.refused("exec", "-w", "/new/place", "one", "pwd").lower()
+    assert md("exec", "one", "ls", "/new", check=False).returncode == 1, "nothing was made"
     assert "absolute" in md.refused("exec", "-w", "new", "one", "pwd")
     assert md("exec", "-w", "/etc/passwd", "one", "pwd", check=False).returncode == 125
 

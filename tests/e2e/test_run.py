@@ -61,10 +61,9 @@ def test_a_working_directory_that_was_removed_matters_only_where_it_is_needed(md
         place = tmp_path / "removed"
         place.mkdir()
         command = f"cd {place} && rmdir {place} && exec {' '.join(map(quote, md.argv(*words)))}"
-        # PWD as every shell's user has it: without it the launcher's own shell complains of the missing directory
-        environment = {**os.environ, "PWD": os.getcwd()}
-        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=60, env=environment)
-        return done.returncode, done.stdout, done.stderr
+        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+        # the launcher's own shell says this before it reads a line of the launcher (dash, getpwd())
+        return done.returncode, done.stdout, done.stderr.removeprefix("sh: 0: getcwd() failed: No such file or directory\n")
 
     md.start("--net", "none", "--name", "one", "--rootfs", busybox, "sleep", "1000")
     assert in_removed("run", *QUIET, "pwd") == (0, "/\n", "")

@@ -339,3 +339,8 @@ def test_rfc3339_as_the_standard_library_reads_it(moment: datetime, east: int) -
 def test_a_time_without_a_zone_is_local() -> None:
     assert since("2024-05-01T10:00") == time.mktime((2024, 5, 1, 10, 0, 0, 0, 0, -1))
     assert since("2024-05-01") == time.mktime((2024, 5, 1, 0, 0, 0, 0, 0, -1))
+
+
+def test_the_numbers_of_a_list_of_cpus() -> None:
+    assert parse_limits.cpu_numbers("0-2,4") == {0, 1, 2, 4}
+    assert parse_limits.cpu_numbers("") == set()
