@@ -42,12 +42,14 @@ def attach(network: Network, tag: str, endpoint: Endpoint, bridge: Ready | None 
     bridge is looked up when the plan is run); `At.netns` is the container's namespace."""
     steps: list[Step] = [Connect(network, tag, endpoint, bridge), Configure(network, endpoint)]
     if endpoint.ports:
-        from minidocker.network import firewall, publish, sysctl  # only with -p
+        from minidocker.network import firewall, flows, publish, sysctl  # only with -p
 
         if any(map(publish.reaches_loopback, endpoint.ports)):
             steps.append(sysctl.Set(f"net/ipv4/conf/{network.bridge}/route_localnet", "1",
                                     "a port published on 127.0.0.1 is answered from the bridge; the table drops all else for 127/8"))
         steps.append(firewall.Publish(tag, endpoint))
+        if flows.any_udp(endpoint.ports):
+            steps.append(flows.Forget(endpoint))
     return Plan(steps)
 
 
@@ -55,9 +57,11 @@ def detach(network: Network, tag: str, endpoint: Endpoint) -> Plan:
     """Take back what does not go with the container's namespace: its neighbour entry and its published ports. Idempotent."""
     steps: list[Step] = [Forget(network, tag, endpoint)]
     if endpoint.ports:
-        from minidocker.network import firewall, publish
+        from minidocker.network import firewall, flows, publish
 
         steps.append(firewall.Remove(tag, publish.elements(endpoint.ports, endpoint.ip), "its published ports"))
+        if flows.any_udp(endpoint.ports):
+            steps.append(flows.Forget(endpoint))
     return Plan(steps)
 
 

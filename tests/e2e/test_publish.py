@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,26 @@ from tests.e2e.support import Minidocker, poll
 from tests.e2e.world import HOST, NEAR, PORT, REPORTER, fetch, fetch_inside, serve
 
 PUBLISHED = 18081
+
+# Says on its output how many datagrams have come, once for every ten.
+LISTENER = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 5300))
+n = 0
+while s.recv(100):
+    n += 1
+    if n % 10 == 0:
+        print(n, flush=True)
+"""
+# One socket, a datagram every 20 ms, for ever.
+SENDER = """
+import socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    s.sendto(b"x", ("192.0.2.1", 5353))
+    time.sleep(0.02)
+"""
 
 
 def serve_reporter(md: Minidocker, *options: object) -> None:
@@ -124,3 +147,21 @@ def test_a_port_is_free_after_a_start_that_failed(world: None, md: Minidocker) -
     assert md.ps() == []
     md.run("--rm", "-p", f"{PUBLISHED}:80", "true")
     assert elements(md) == []
+
+
+def test_a_sender_that_never_pauses_is_led_to_whoever_has_the_port_now(world: None, md: Minidocker) -> None:
+    """What the kernel tracked before the port was published, or for the container that had it before, does not keep it away."""
+
+    def receives(name: str) -> None:
+        md.start("--name", name, "-p", "5353:5300/udp", "/usr/bin/python3", "-I", "-c", LISTENER)
+        poll(lambda: "10\n" in md("logs", name).stdout, f"{name} gets what is sent", 5)
+
+    sender = subprocess.Popen(["ip", "netns", "exec", "near", sys.executable, "-I", "-c", SENDER])
+    try:
+        time.sleep(0.5)  # it is known to the kernel by now, as a flow to this host
+        receives("first")
+        md("rm", "-f", "first")
+        receives("second")
+    finally:
+        sender.kill()
+        sender.wait()
