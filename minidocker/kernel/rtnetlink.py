@@ -35,6 +35,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 1
 IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_NET_NS_FD, IFLA_EXT_MASK = 20, 26, 28, 29
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
+IFLA_INET_CONF, IPV4_DEVCONF_ARP_NOTIFY = 1, 22
 IFLA_BRPORT_MODE = 4
 VETH_INFO_PEER = 1
 RTEXT_FILTER_SKIP_STATS = 8
@@ -110,6 +111,12 @@ def link_set(
         nest(IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge"),
              nest(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_MODE, b"\1"))) if hairpin else b"",
     )
+
+
+def link_announces(index: int) -> Message:
+    """Have the link's IPv4 addresses announced whenever it comes up (a gratuitous ARP; ip-sysctl.rst, arp_notify)."""
+    return Message.build(f"set up link `{index}`", RTM_NEWLINK, NLM_F_ACK, _ifinfo(index),
+                         nest(IFLA_AF_SPEC, nest(AF_INET, nest(IFLA_INET_CONF, number(IPV4_DEVCONF_ARP_NOTIFY, 1)))))
 
 
 def link_delete(index: int, name: str) -> Message:

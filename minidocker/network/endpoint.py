@@ -19,6 +19,7 @@ from minidocker.kernel.rtnetlink import (
     LOOPBACK,
     address_add,
     default_route_add,
+    link_announces,
     link_delete,
     link_set,
     neighbour_add,
@@ -165,6 +166,7 @@ class Configure(Step):
         name = quote(self.endpoint.interface)
         commands = [
             "ip link set lo up",
+            f"sysctl -qw net.ipv4.conf.{self.endpoint.interface}.arp_notify=1",
             f"ip addr add {self.endpoint.ip}/{prefix_length(self.network.subnet)} dev {name}",
             f"ip link set {name} up",
             f"ip neigh replace {self.network.gateway} lladdr {bridge_mac(self.network)} dev {name} nud permanent",
@@ -183,6 +185,7 @@ class Configure(Step):
                 raise KernelError(self.describe(), errno.ENODEV)
             messages = [
                 link_set(LOOPBACK, up=True),
+                link_announces(link.index),
                 address_add(link.index, self.endpoint.ip, prefix_length(self.network.subnet)),
                 link_set(link.index, up=True),
                 neighbour_add(link.index, self.network.gateway, bridge_mac(self.network)),

@@ -160,6 +160,16 @@ def test_address_mac_and_alias_are_as_asked_for(world: None, md: Minidocker, ser
     md.refused("run", "--rm", "--ip", "172.17.0.1", "true")
 
 
+def test_a_neighbour_follows_an_address_to_its_next_owner_at_once(world: None, md: Minidocker, server: Path) -> None:
+    """The MAC follows the address; where another was asked for, the new owner announces itself (a gratuitous ARP)."""
+    serve(md, server, "asks")
+    for mac in ("02:00:00:00:00:01", "02:00:00:00:00:02", ""):
+        serve(md, server, "owner", "--ip", "172.17.0.9", *(["--mac-address", mac] if mac else []))
+        assert fetch_inside(md, "asks", f"http://172.17.0.9:{PORT}", 1) == "owner", mac
+        assert pretend.sh("ip netns exec owner cat /proc/sys/net/ipv4/conf/eth0/arp_notify") == "1\n"
+        md("rm", "-f", "owner")
+
+
 def test_networks_by_the_command_line(world: None, md: Minidocker) -> None:
     id = md("network", "create", "--subnet", "10.9.0.0/24", "--gateway", "10.9.0.254", "--label", "a=b", "back").stdout.strip()
     [shown] = json.loads(md("network", "ls", "--format", "json").stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from _struct import pack
 from socket import AF_INET, AF_INET6
 
@@ -162,3 +163,12 @@ def test_the_kernels_words_are_in_the_error(capped: bool) -> None:
     assert str(failure) == "set up link `x`: invalid argument (Invalid name)"
     assert failure.errno == errno.EINVAL
     assert netlink._failure(message, pack("=i", 0) + header) is None
+
+
+def test_a_links_sysctl_is_set_in_a_nest_of_its_own() -> None:
+    """pyroute2 writes no IFLA_INET_CONF: AF_SPEC (26) { AF_INET (2) { CONF (1) { ARP_NOTIFY (22): 1 } } }, linux/if_link.h."""
+    body = rt.link_announces(3)[netlink.HEADER.size + 16 :]
+    for kind in (26, 2, 1):
+        [(found, body)] = netlink.attributes(body).items()
+        assert found == kind
+    assert netlink.attributes(body) == {22: (1).to_bytes(4, sys.byteorder)}
