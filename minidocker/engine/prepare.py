@@ -208,6 +208,12 @@ def _running(host: Host, reference: str) -> containers.Record:
     record = containers.find(host.state, reference)
     if record.status != containers.RUNNING:
         raise StateError(f"container `{record.name}` is not running, so its network cannot be joined", f"it is {record.status}")
+    try:
+        inode = os.stat(f"/proc/{record.pid}/ns/net").st_ino
+    except FileNotFoundError:
+        inode = 0
+    if inode != record.netns:  # its process has ended a moment ago, and the number may be a stranger's by now
+        raise StateError(f"container `{record.name}` has just ended, so its network cannot be joined")
     return record
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,14 @@ def test_net_container_shares_one_namespace_and_its_names(world: None, md: Minid
     assert ip in md.run(*joined, "ip", "addr").stdout
     assert "-p" in md.refused("run", *joined, "-p", "80:80", "true")
     assert "alicia" in md.refused("run", "--rm", "--net", "container:alicia", "true")
+
+
+def test_the_network_of_a_stranger_with_a_reused_pid_is_not_joined(md: Minidocker) -> None:
+    md.start("--net", "none", "--name", "one", "sleep", "1000")
+    with sqlite3.connect(md.root / "state.db") as state:  # as if its process had another namespace
+        state.execute("UPDATE containers SET netns = netns + 1")
+    state.close()
+    assert "`one` has just ended, so its network cannot be joined" in md.refused("run", "--rm", "--net", "container:one", "true")
 
 
 def test_address_mac_and_alias_are_as_asked_for(world: None, md: Minidocker, server: Path) -> None:
