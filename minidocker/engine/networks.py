@@ -10,6 +10,7 @@ from minidocker.engine import reconcile
 from minidocker.engine.host import Host
 from minidocker.errors import ConflictError, UnsupportedError, UsageError
 from minidocker.network import bridge, ipam, occupied, ownership
+from minidocker.network import others as firewalls
 from minidocker.plan import At, Plan
 from minidocker.spec import fastjson
 from minidocker.spec.records import Network
@@ -118,6 +119,8 @@ def planned_up(host: Host, network: Network) -> tuple[Plan, dict[str, str]]:
                 f"minidocker network rm {network.name} lets it be made anew elsewhere",
             )
     seen = bridge.observed(network, host.tag, _recorded(host))
+    for line in firewalls.advice(seen.others, network.bridge):
+        host.notice(line)
     plan = bridge.up(network, host.tag, seen)
     if ready.state == ownership.OURS and not ready.firewall:
         # somebody flushed the ruleset: what is running needs its published ports back, too

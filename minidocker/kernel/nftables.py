@@ -50,6 +50,14 @@ def list_table_json(family: str, name: str) -> list[dict[str, Any]]:
     return found
 
 
+def list_ruleset_json() -> list[dict[str, Any]]:
+    """Everybody's objects, as nft's JSON has them. Cold paths only."""
+    import json
+
+    found: list[dict[str, Any]] = json.loads(_nft(["-j", "list", "ruleset"]))["nftables"]
+    return found
+
+
 def tables(family: str) -> list[str]:
     """The names of the family's tables. Cold paths only."""
     return [line.split()[2] for line in _nft(["list", "tables", family]).splitlines()]

@@ -26,9 +26,10 @@ from minidocker.kernel.rtnetlink import (
     links_dump,
     routes_dump,
 )
-from minidocker.network import firewall, sysctl
+from minidocker.network import firewall, others, sysctl
 from minidocker.network.firewall import Delete, Install, Remove, Rules
 from minidocker.network.ipam import prefix_length
+from minidocker.network.others import Admit, Seen, Withdraw
 from minidocker.network.ownership import OURS, bridge_mac, inspect_link, link_alias, own_link, state_of
 from minidocker.plan import NETWORK, At, Plan, Step, quote
 
@@ -42,14 +43,15 @@ DEFAULT_MTU = 1500
 
 
 class Observed:
-    """What `up` needs to know of the host: `mtu` of the way out, and `before`, each uplink's forwarding (setting -> "0" or "1")
-    as it was before the first network. `before` is what the engine stores."""
+    """What `up` needs to know of the host: `mtu` of the way out; `before`, each uplink's forwarding (setting -> "0" or "1")
+    as it was before the first network; `others` the foreign firewalls. `before` is what the engine stores."""
 
-    __slots__ = ("before", "mtu")
+    __slots__ = ("before", "mtu", "others")
 
-    def __init__(self, mtu: int, before: dict[str, str]) -> None:
+    def __init__(self, mtu: int, before: dict[str, str], others: Seen) -> None:
         self.mtu = mtu
         self.before = before
+        self.others = others
 
     @property
     def guarded(self) -> list[str]:
@@ -78,7 +80,7 @@ def observed(network: Network, tag: str, recorded: dict[str, str] | None = None)
         if value is not None:
             before.setdefault(name, "0" if link.name in set_by_others else value)
     mtu = network.mtu or (ways_out[0][1] if ways_out else DEFAULT_MTU)
-    return Observed(mtu, before)
+    return Observed(mtu, before, others.seen(tag))
 
 
 def _uplinks(routes: list[Route], links: dict[int, Link]) -> list[tuple[Link, int]]:
@@ -106,6 +108,7 @@ def up(network: Network, tag: str, observed: Observed) -> Plan:
         sysctl.Set(f"{ours}/accept_ra", "0", "and no router advertisement from a container is believed", optional=True),
         sysctl.Set(settings.forwarding(network.bridge), "1", "forward what containers send"),
         *(Forward(tag, name) for name in observed.guarded),
+        *([Admit(network, tag)] if observed.others.hook else []),
         BringUp(network, tag),
     ])
 
@@ -116,6 +119,8 @@ def down(network: Network, tag: str, restore: dict[str, str], last: bool) -> Pla
     steps: list[Step] = []
     if last:
         steps += [StopForwarding(tag, name) for name in guarded(restore)]
+    if others.seen(tag).hook:
+        steps.append(Withdraw(network, tag))
     steps.append(RemoveBridge(network, tag))
     if last:
         steps.append(Delete(tag, "no network is left"))

@@ -219,6 +219,51 @@ def test_a_subnet_in_use_is_passed_over_and_said_so(world: None, md: Minidocker)
         pretend.sh("ip link del docker0")
 
 
+DOCKER = """
+table ip filter {
+    chain DOCKER-USER { counter return; }
+    chain FORWARD { type filter hook forward priority filter; policy drop; jump DOCKER-USER; }
+}
+"""
+
+
+def test_beside_docker_both_work_and_its_chain_is_as_before_afterwards(world: None, md: Minidocker, server: Path) -> None:
+    pretend.sh(f"nft -f - <<'END'\n{DOCKER}\nEND")
+    try:
+        before = pretend.sh("nft -s list table ip filter")
+        with reporter(9000, "far", FAR):
+            serve(md, server, "alice", "-p", f"18081:{PORT}")
+            serve(md, server, "bob")
+            assert fetch_inside(md, "alice", f"http://{FAR}:9000") == "198.51.100.1"
+            assert fetch_inside(md, "alice", f"http://bob:{PORT}") == "bob"
+            assert fetch(f"http://{HOST}:18081", "near") == "alice"
+            assert fetch(f"http://{FAR}:9000", "near", 1) == "", "docker's policy stands for everybody else"
+        listed = pretend.sh("nft -s list chain ip filter DOCKER-USER")
+        tag = f'comment "minidocker:{md.tag}:'
+        assert listed.count(tag) == 2 and 'iifname "br0" counter accept' in listed and 'oifname "br0" counter accept' in listed
+        md("rm", "-f", "alice", "bob")
+        md("network", "rm", "br0")
+        assert pretend.sh("nft -s list table ip filter") == before
+    finally:
+        pretend.sh("nft delete table ip filter")
+
+
+def test_a_firewall_that_drops_is_named_and_left_alone(world: None, md: Minidocker) -> None:
+    pretend.sh("nft add table inet mine && nft 'add chain inet mine through { type filter hook forward priority 0; policy drop; }'")
+    try:
+        before = pretend.sh("nft list table inet mine")
+        done = md.run("--rm", "true", check=False)
+        assert (done.returncode, done.stderr) == (
+            0,
+            "minidocker: inet mine through of another firewall drops what containers of `br0` send; to let it pass: "
+            "nft insert rule inet mine through iifname br0 accept && nft insert rule inet mine through oifname br0 accept\n",
+        )
+        assert md.run("--rm", "true").stderr == "", "said once"
+        assert pretend.sh("nft list table inet mine") == before
+    finally:
+        pretend.sh("nft delete table inet mine")
+
+
 def test_a_foreign_br0_is_refused_and_left_alone(world: None, md: Minidocker) -> None:
     pretend.sh("ip link add br0 type bridge && ip addr add 10.77.0.1/24 dev br0")
     try:

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidocker.network import bridge, endpoint, firewall, publish
+from minidocker.network import bridge, endpoint, firewall, others, publish
 from minidocker.spec import config
 from minidocker.spec.records import Endpoint, Network, Port
 
 NET = Network("3fa9c1d2e4b5", "br0", "172.17.0.0/24", "172.17.0.1", "br0")
+ALONE = others.Seen([], "ab")
 PORTS = st.builds(Port, st.integers(1, 3), st.just(80), st.sampled_from(["", "0.0.0.0", "127.0.0.1", "192.0.2.1"]),
                   st.sampled_from(["tcp", "udp"]))
 
@@ -50,7 +51,7 @@ def test_route_localnet_only_where_loopback_needs_it(host_ip: str, set_there: bo
 
 
 def test_denying_comes_before_forwarding() -> None:
-    steps = bridge.up(NET, "ab", bridge.Observed(1500, {"net/ipv4/conf/lan0/forwarding": "0"})).steps
+    steps = bridge.up(NET, "ab", bridge.Observed(1500, {"net/ipv4/conf/lan0/forwarding": "0"}, ALONE)).steps
     said = [step.shell() for step in steps]
     rules = next(i for i, text in enumerate(said) if text.startswith("nft"))
     assert all(i > rules for i, text in enumerate(said) if "forwarding" in text and text.startswith("sysctl"))
@@ -60,7 +61,7 @@ def test_denying_comes_before_forwarding() -> None:
 
 def test_an_uplink_that_forwarded_before_is_neither_set_nor_guarded_nor_restored() -> None:
     before = {"net/ipv4/conf/lan0/forwarding": "1"}
-    text = "\n".join(step.shell() for step in bridge.up(NET, "ab", bridge.Observed(1500, before)).steps)
+    text = "\n".join(step.shell() for step in bridge.up(NET, "ab", bridge.Observed(1500, before, ALONE)).steps)
     assert "lan0" not in text
     assert "lan0" not in "\n".join(step.shell() for step in bridge.down(NET, "ab", before, last=True).steps)
 
@@ -107,3 +108,60 @@ def test_conflict_is_pairwise_overlap(wanted: list[Port], held: list[Port]) -> N
 
     expected = any(meet(w, h) for w in wanted for h in held) or any(meet(a, b) for i, a in enumerate(wanted) for b in wanted[:i])
     assert (publish.conflict(wanted, [(h, "x") for h in held]) is not None) == expected
+
+
+def base(family: str, table: str, chain: str, policy: str) -> dict[str, object]:
+    return {"chain": {"family": family, "table": table, "name": chain, "hook": "forward", "type": "filter", "policy": policy}}
+
+
+def plain(table: str, chain: str) -> dict[str, object]:
+    return {"chain": {"family": "ip", "table": table, "name": chain}}
+
+
+def rule(family: str, table: str, chain: str, *expr: dict[str, object]) -> dict[str, object]:
+    return {"rule": {"family": family, "table": table, "chain": chain, "expr": list(expr)}}
+
+
+def test_docker_alone_needs_its_hook_and_no_advice() -> None:
+    seen = others.Seen([base("ip", "filter", "FORWARD", "drop"), plain("filter", "DOCKER-USER")], "ab")
+    assert seen.hook and others.advice(seen, "br0") == []
+    steps = bridge.up(NET, "ab", bridge.Observed(1500, {}, seen)).steps
+    [admit] = [step for step in steps if isinstance(step, others.Admit)]
+    assert 'insert rule ip filter DOCKER-USER iifname "br0" counter accept comment "minidocker:ab:3fa9c1d2e4b5"' in admit.shell()
+    assert not any(isinstance(step, others.Admit) for step in bridge.up(NET, "ab", bridge.Observed(1500, {}, ALONE)).steps)
+
+
+def test_a_hook_of_a_docker_that_drops_nothing_is_left_alone() -> None:
+    assert not others.Seen([base("ip", "filter", "FORWARD", "accept"), plain("filter", "DOCKER-USER")], "ab").hook
+
+
+DROPS = "of another firewall drops what containers of `br0` send; to let it pass:"
+
+
+@pytest.mark.parametrize(
+    ("ruleset", "says"),
+    [
+        ([base("ip", "filter", "FORWARD", "drop")],
+         f"ip filter FORWARD {DROPS} iptables -I FORWARD -i br0 -j ACCEPT && iptables -I FORWARD -o br0 -j ACCEPT"),
+        ([base("ip", "filter", "FORWARD", "drop"), plain("filter", "ufw-before-forward")],
+         f"ip filter FORWARD {DROPS} ufw route allow in on br0 && ufw route allow out on br0"),
+        ([base("inet", "firewalld", "filter_FORWARD", "accept"),
+          rule("inet", "firewalld", "filter_FORWARD", {"jump": {"target": "x"}}),
+          rule("inet", "firewalld", "filter_FORWARD", {"counter": None}, {"reject": {"type": "icmpx"}})],
+         f"inet firewalld filter_FORWARD {DROPS} firewall-cmd --zone=trusted --add-interface=br0"),
+        ([base("inet", "mine", "through", "drop")],
+         f"inet mine through {DROPS} nft insert rule inet mine through iifname br0 accept && "
+         "nft insert rule inet mine through oifname br0 accept"),
+    ],
+)  # fmt: skip
+def test_another_firewall_that_drops_is_named_with_what_to_type(ruleset: list[dict[str, object]], says: str) -> None:
+    assert others.advice(others.Seen(ruleset, "ab"), "br0") == [says]
+
+
+def test_what_passes_is_not_named() -> None:
+    ruleset = [
+        base("inet", "a", "through", "accept"), rule("inet", "a", "through", {"match": {}}, {"drop": None}),
+        base("inet", "minidocker_ab", "forward", "drop"),
+        base("bridge", "b", "through", "drop"), plain("filter", "x"),
+    ]  # fmt: skip
+    assert others.advice(others.Seen(ruleset, "ab"), "br0") == []
