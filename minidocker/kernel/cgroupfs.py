@@ -169,9 +169,25 @@ def pass_on(mount: str, name: str, wanted: list[str]) -> list[str]:
     return [controller for controller in wanted if controller not in present]
 
 
+def refuse_withheld(mount: str, name: str, wanted: list[str]) -> None:
+    """UnsupportedError when `pass_on` would not get one of the controllers `wanted` to the children of v2 cgroup `name`, which may not
+    exist yet: what the root has can be enabled all the way down, but for where systemd owns a cgroup on the way."""
+    given = words(f"{mount}/cgroup.controllers")
+    for controller in wanted:
+        if controller not in given:
+            raise UnsupportedError(f"the cgroup controller {controller} is missing in cgroup {mount}")
+    directory = mount
+    for part in name.split("/") if name else []:
+        directory += "/" + part
+        if not os.path.exists(directory):
+            return
+        enabled = words(f"{directory}/cgroup.subtree_control")
+        _refuse_undelegated(directory, [controller for controller in wanted if controller not in enabled])
+
+
 def _refuse_undelegated(directory: str, controllers: list[str]) -> None:
     """A unit's cgroup is systemd's alone unless it was delegated (systemd's CGROUP_DELEGATION.md); its xattrs say which it is."""
-    if _xattr(directory, "invocation_id") and _xattr(directory, "delegate") != b"1":
+    if controllers and _xattr(directory, "invocation_id") and _xattr(directory, "delegate") != b"1":
         raise UnsupportedError(
             f"cgroup {directory} does not pass on {', '.join(controllers)} and belongs to systemd",
             "set Delegate=yes on its unit, or choose another --cgroup-parent",

@@ -156,18 +156,9 @@ class Face:
     def require(self, name: str, controllers: Iterable[str]) -> None:
         """UnsupportedError, naming it, when a cgroup `name`, made or not, cannot have one of `controllers`."""
         on_v2 = [c for c in controllers if self.hierarchy(c).version == 2 and c not in _V2_CORE]
-        ancestor = os.path.dirname(name)
-        if not on_v2 or self.unified is None or not ancestor:
+        if not on_v2 or self.unified is None:
             return
-        while ancestor and not os.path.exists(self.unified.path(ancestor)):
-            ancestor = os.path.dirname(ancestor)
-        given = words(f"{self.unified.path(ancestor)}/cgroup.controllers") if ancestor else self.unified.controllers
-        for controller in on_v2:
-            if controller not in given:
-                raise UnsupportedError(
-                    f"the cgroup controller {controller} is missing in cgroup {self.unified.path(ancestor)}",
-                    "enable it in the cgroup.subtree_control of each parent, or choose another --cgroup-parent",
-                )
+        cgroupfs.refuse_withheld(self.unified.mount, os.path.dirname(name), on_v2)
 
     def limits_swap(self) -> bool:
         """Whether swap can be limited: v1 with swap accounting, v2 with memory.swap.max."""

@@ -225,11 +225,16 @@ def test_swap_is_refused_where_it_is_not_accounted(tmp_path: Path) -> None:
         resources.Cgroup(face, NAME, {"memory": {"limit": 4096, "swap": 4096}})
 
 
-def test_a_v2_parent_that_does_not_have_the_controller_is_named(v2: cgroups.Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_v2_parent_that_does_not_have_the_controller_yet_gets_it_unless_it_is_systemds(
+    v2: cgroups.Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(devices, "how", lambda face: "")
-    (tmp_path / "unified/system.slice/cgroup.controllers").write_text("pids\n")
+    (tmp_path / "unified/system.slice/cgroup.controllers").write_text("pids\n")  # from an earlier container that needed no more
+    (tmp_path / "unified/system.slice/cgroup.subtree_control").write_text("pids\n")
+    resources.Cgroup(v2, "system.slice/new/c1", {"memory": {"limit": 4096}})
+    monkeypatch.setattr(cgroupfs, "_xattr", lambda directory, name: b"7" if name == "invocation_id" else b"")
     resources.Cgroup(v2, "system.slice/new/c1", {"pids": {"limit": 3}})
-    with pytest.raises(UnsupportedError, match=r"controller memory is missing in cgroup .*/system.slice"):
+    with pytest.raises(UnsupportedError, match=r"cgroup .*/system.slice does not pass on memory and belongs to systemd"):
         resources.Cgroup(v2, "system.slice/new/c1", {"memory": {"limit": 4096}})
 
 
