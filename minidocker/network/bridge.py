@@ -119,7 +119,7 @@ def down(network: Network, tag: str, restore: dict[str, str], last: bool) -> Pla
     steps: list[Step] = []
     if last:
         steps += [StopForwarding(tag, name) for name in guarded(restore)]
-    if others.seen(tag).hook:
+    if others.may_have_hook():
         steps.append(Withdraw(network, tag))
     steps.append(RemoveBridge(network, tag))
     if last:

@@ -60,6 +60,11 @@ def seen(tag: str) -> Seen:
     return Seen(nftables.list_ruleset_json(), tag)
 
 
+def may_have_hook() -> bool:
+    """Whether docker's chain may be there: one message to the kernel, and no nft."""
+    return nftables.table_exists(*_HOOK[:2])
+
+
 def advice(drops: Seen, bridge: str) -> list[str]:
     """For each foreign chain that drops: which, and what to type; one line each."""
     drop = f"of another firewall drops what containers of `{bridge}` send; to let it pass"
