@@ -121,6 +121,21 @@ def inspect(call: Call) -> int:
     return print_documents(call, lookup)
 
 
+def port(call: Call) -> int:
+    """`port`: a line for each published port, `80/tcp -> 0.0.0.0:8080`; of one port asked for only where it is."""
+    from minidocker.spec.parse_network import container_port
+
+    reference, *rest = call.arguments
+    wanted = container_port(rest[0]) if rest else None
+    host = call.host()
+    from minidocker.engine.listing import published
+
+    for one in published(host, reference, wanted):
+        place = f"{one.host_ip or '0.0.0.0'}:{one.host_port}"
+        output.say(place if wanted else f"{one.container_port}/{one.protocol} -> {place}")
+    return 0
+
+
 def each(references: list[str], action: Callable[[str], None]) -> int:
     """Do `action` to each, print those done, report those that failed and go on; 0, or 1 when any failed, as docker."""
     code = 0

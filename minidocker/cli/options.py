@@ -251,6 +251,18 @@ INSPECT = Command(
     examples=(("its address", "minidocker inspect -f '{{.NetworkSettings.Networks.br0.IPAddress}}' web"),),
 )
 
+PORT = Command(
+    "port",
+    "Show where a container's ports are published",
+    "containers",
+    "port",
+    (),
+    "CONTAINER [PORT[/PROTOCOL]]",
+    least=1,
+    most=2,
+    examples=(("the host's address for port 80 of web", "minidocker port web 80"),),
+)
+
 INFO = Command(
     "info",
     "Show this host as minidocker sees it",
@@ -328,5 +340,5 @@ NETWORK_RM = Command("network rm", "Remove networks", "networks", "remove", (), 
 
 # The hot parser knows these; a well-formed use of them loads neither click nor anything it needs.
 HOT = {command.name: command for command in (RUN, PS, EXEC, LOGS, STOP)}
-COMMANDS = (RUN, EXEC, PS, LOGS, STOP, KILL, RM, INSPECT, INFO, VERSION, COMPLETION)
+COMMANDS = (RUN, EXEC, PS, LOGS, STOP, KILL, RM, INSPECT, PORT, INFO, VERSION, COMPLETION)
 NETWORK_COMMANDS = (NETWORK_LS, NETWORK_INSPECT, NETWORK_CREATE, NETWORK_RM)

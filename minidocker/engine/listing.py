@@ -1,4 +1,4 @@
-"""ps and inspect: records as docker shows them."""
+"""ps, inspect and port: records as docker shows them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from minidocker.engine import reconcile
 from minidocker.engine.host import Host
 from minidocker.engine.logs import rfc3339
-from minidocker.errors import UsageError
+from minidocker.errors import NotFoundError, UsageError
 from minidocker.network import ipam
 from minidocker.spec.records import Endpoint, Port
 from minidocker.storage import containers, networks
@@ -42,6 +42,20 @@ def ps(host: Host, all: bool, filters: list[tuple[str, str]]) -> list[dict[str, 
             continue
         shown.append(_row(record, own, ports.get(record.id, [])))
     return shown
+
+
+def published(host: Host, reference: str, wanted: tuple[int, str] | None) -> list[Port]:
+    """The container's published ports, by container port; those of `wanted` (port, protocol) alone, NotFoundError where there is none."""
+    reconcile.look(host)
+    record = containers.find(host.state, reference)
+    found = containers.ports(host.state, record).get(record.id, [])
+    if wanted is not None:
+        found = [port for port in found if (port.container_port, port.protocol) == wanted]
+        if not found:
+            raise NotFoundError(
+                f"port {wanted[0]}/{wanted[1]} of `{record.name}` is not published", f"minidocker port {record.name} shows which are"
+            )
+    return sorted(found, key=lambda port: (port.container_port, port.protocol, port.host_port))
 
 
 def _matches(record: Record, endpoints: list[Endpoint], wanted: dict[str, list[str]]) -> bool:

@@ -137,11 +137,23 @@ def _ports(option: str, text: str, given: str) -> tuple[int, int]:
 
 def expose(text: str) -> list[tuple[int, str]]:
     """PORT[-PORT][/PROTO] as (port, protocol) each."""
+    return _container_ports("--expose", text)
+
+
+def container_port(text: str) -> tuple[int, str]:
+    """PORT[/PROTO] as (port, protocol), tcp where it is not said."""
+    found = _container_ports("PORT", text)
+    if len(found) > 1:
+        raise refused("PORT", text, "one port, not a range")
+    return found[0]
+
+
+def _container_ports(option: str, text: str) -> list[tuple[int, str]]:
     given, slash, protocol = text.partition("/")
     protocol = protocol.lower() if slash else "tcp"
     if protocol not in PROTOCOLS:
-        raise refused("--expose", text, "the protocol is tcp, udp or sctp")
-    first, last = _ports("--expose", text, given)
+        raise refused(option, text, "the protocol is tcp, udp or sctp")
+    first, last = _ports(option, text, given)
     return [(port, protocol) for port in range(first, last + 1)]
 
 

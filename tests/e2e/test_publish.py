@@ -104,6 +104,23 @@ def test_a_free_port_is_chosen(world: None, md: Minidocker, server: Path) -> Non
         assert ports[f"{PORT}/tcp"][0]["HostPort"] == str(number)
 
 
+def test_port_says_where_a_container_is_published(md: Minidocker) -> None:
+    options = ("-p", "18443:443", "-p", f"127.0.0.1:{PUBLISHED}:80", "-p", f"{PUBLISHED + 1}:80", "-p", "5353:53/udp")
+    md.start("--name", "web", *options, "sleep", "1000")
+    assert md("port", "web").stdout.splitlines() == [
+        "53/udp -> 0.0.0.0:5353", f"80/tcp -> 127.0.0.1:{PUBLISHED}", f"80/tcp -> 0.0.0.0:{PUBLISHED + 1}", "443/tcp -> 0.0.0.0:18443",
+    ]  # fmt: skip
+    assert md("port", "web", "80").stdout.splitlines() == [f"127.0.0.1:{PUBLISHED}", f"0.0.0.0:{PUBLISHED + 1}"]
+    assert md("port", "web", "53/UDP").stdout == "0.0.0.0:5353\n"
+    refusal = "minidocker: port 53/tcp of `web` is not published\n  hint: minidocker port web shows which are\n"
+    assert md.refused("port", "web", "53", code=1) == refusal
+    assert "one port, not a range" in md.refused("port", "web", "53-54")
+    assert "the protocol is tcp, udp or sctp" in md.refused("port", "web", "53/icmp")
+    assert "no such container: nobody" in md.refused("port", "nobody", code=1)
+    md("stop", "-t", "0", "web")
+    assert md("port", "web").stdout == ""
+
+
 def test_a_port_of_another_container_is_refused_naming_it(world: None, md: Minidocker, server: Path) -> None:
     serve(md, server, "alice", "-p", f"{PUBLISHED}:{PORT}")
     before = ([one["Names"] for one in md.ps()], elements(md))

@@ -345,7 +345,8 @@ def test_bad_lines(engine: Engine, minidocker_: Run, words: list[str], message: 
 
 
 HELP = [
-    [], ["run"], ["exec"], ["ps"], ["logs"], ["stop"], ["kill"], ["rm"], ["inspect"], ["info"], ["version"], ["completion"], ["network"],
+    [], ["run"], ["exec"], ["ps"], ["logs"], ["stop"], ["kill"], ["rm"], ["inspect"], ["port"], ["info"], ["version"], ["completion"],
+    ["network"],
     ["network", "ls"], ["network", "inspect"], ["network", "create"], ["network", "rm"],
 ]  # fmt: skip
 
