@@ -15,12 +15,19 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from minidocker.kernel import libc
 from tests import pretend
+
+# Where other engines keep the networks that are defined on this machine: a new network of ours keeps clear of those, and what somebody
+# has defined here must not decide which subnets the tests get, nor whether they pass.
+OTHER_ENGINES = ("/var/lib/docker", "/etc/docker", "/etc/cni/net.d", "/etc/containers/networks")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if os.geteuid() == 0:
         pretend.enter()
+        for directory in filter(os.path.isdir, OTHER_ENGINES):
+            libc.mount(b"tmpfs", directory.encode(), b"tmpfs", 0, b"mode=755")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from minidocker import __version__
-from minidocker.cli import options, spelling
+from minidocker.cli import options, options_cold, spelling
 from minidocker.cli.call import Call
 from minidocker.errors import UsageError
 
@@ -189,9 +189,9 @@ def _application() -> click.Group:
         subcommand_metavar="COMMAND",
         context_settings=settings,
     )
-    for command in options.NETWORK_COMMANDS:
+    for command in options_cold.NETWORK_COMMANDS:
         network.add_command(_Command(command))
-    for command in options.COMMANDS:
+    for command in options_cold.COMMANDS:
         application.add_command(_Command(command))
     application.add_command(network)
     return application

@@ -80,15 +80,36 @@ def logs(call: Call) -> int:
 
 def stop(call: Call) -> int:
     """`stop`: each container's name as it has stopped."""
-    timeout: float | None = None
-    if (text := call.text("time")) is not None:
-        from minidocker.spec import parse_time
-
-        timeout = parse_time.timeout(text)
+    timeout = _timeout(call)
     host = call.host()
     from minidocker.engine import lifecycle
 
     return each(call.arguments, lambda reference: lifecycle.stop(host, reference, timeout))
+
+
+def start(call: Call) -> int:
+    """`start`: each container's name as it runs."""
+    host = call.host()
+    from minidocker.engine import run as runs
+
+    return each(call.arguments, lambda reference: runs.start(host, reference, output.explain))
+
+
+def restart(call: Call) -> int:
+    """`restart`: each container's name as it runs again."""
+    timeout = _timeout(call)
+    host = call.host()
+    from minidocker.engine import run as runs
+
+    return each(call.arguments, lambda reference: runs.restart(host, reference, timeout, output.explain))
+
+
+def _timeout(call: Call) -> float | None:
+    if (text := call.text("time")) is None:
+        return None
+    from minidocker.spec import parse_time
+
+    return parse_time.timeout(text)
 
 
 def kill(call: Call) -> int:
@@ -131,7 +152,7 @@ def port(call: Call) -> int:
     from minidocker.engine.listing import published
 
     for one in published(host, reference, wanted):
-        place = f"{one.host_ip or '0.0.0.0'}:{one.host_port}"
+        place = f"{one.host}:{one.host_port}"
         output.say(place if wanted else f"{one.container_port}/{one.protocol} -> {place}")
     return 0
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from minidocker.cli import listing, output, requests
 from minidocker.cli.containers import each
 from minidocker.cli.table import SHORT_ID, Column, View
+from minidocker.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,13 +30,13 @@ def ls(call: Call) -> int:
     """`network ls`"""
     view = View(_COLUMNS, call.text("format"), call.flag("quiet"), not call.flag("no_trunc"))
     host = call.host()
-    from minidocker.engine import networks
+    from minidocker.engine import describe
 
     def row(record: dict[str, object]) -> dict[str, str]:
         values = {column.key: listing.text(record[column.key]) for column in _COLUMNS}
         return values if call.flag("no_trunc") else {**values, "ID": values["ID"][:SHORT_ID]}
 
-    view.print(networks.ls(host), row)
+    view.print(describe.ls(host), row)
     return 0
 
 
@@ -42,9 +45,9 @@ def inspect(call: Call) -> int:
 
     def lookup() -> Callable[[str], list[dict[str, object]]]:
         host = call.host()
-        from minidocker.engine import networks
+        from minidocker.engine import describe
 
-        return lambda name: networks.inspect(host, [name])
+        return lambda name: describe.inspect(host, [name])
 
     return listing.print_documents(call, lookup)
 
@@ -65,3 +68,51 @@ def remove(call: Call) -> int:
     from minidocker.engine import networks
 
     return each(call.arguments, lambda name: networks.remove(host, name))
+
+
+def connect(call: Call) -> int:
+    """`network connect`"""
+    attachment = requests.attachment(call)
+    host = call.host()
+    from minidocker.engine import connection
+
+    connection.connect(host, attachment, call.arguments[1])
+    return 0
+
+
+def disconnect(call: Call) -> int:
+    """`network disconnect`"""
+    host = call.host()
+    from minidocker.engine import connection
+
+    connection.disconnect(host, call.arguments[1], call.arguments[0], call.flag("force"))
+    return 0
+
+
+def prune(call: Call) -> int:
+    """`network prune`: the names of those that are gone."""
+    if not call.flag("force") and not _confirmed("This removes every network that no container uses."):
+        return 0
+    host = call.host()
+    from minidocker.engine import networks
+
+    for name in networks.prune(host):
+        output.say(name)
+    return 0
+
+
+def _confirmed(what: str) -> bool:
+    """Ask on the terminal; without one there is nobody to ask."""
+    if not os.isatty(0):
+        raise UsageError(f"{what} Without a terminal there is nobody to ask", "-f does it without asking")
+    os.write(2, f"{what} Go on? [y/N] ".encode())
+    return os.read(0, 64).strip().lower() in (b"y", b"yes")
+
+
+def reload(call: Call) -> int:
+    """`network reload`"""
+    host = call.host()
+    from minidocker.engine import networks
+
+    networks.reload(host)
+    return 0

@@ -1,4 +1,4 @@
-"""The command line as one table, read by the hot parser (`hot.py`) and by click (`app.py`).
+"""The command line as one table, read by the hot parser (`hot.py`) and by click (`app.py`): here what both read.
 
 Plain data: nothing here parses, checks or prints. An option's `key` is the name its value is found under in `Call.given`,
 the same by both ways; its value is True for a flag, a str for a value, a list of str for what may be repeated.
@@ -109,18 +109,21 @@ RUN = Command(
         Option("-h, --hostname NAME", "Host name in the container"),
         Option("--init", "Run a small init as process 1"),
         Option("-i, --interactive", "Pass stdin on to the command"),
-        Option("--ip ADDRESS", "IPv4 address (172.17.0.9)"),
+        Option("--ip ADDRESS", "IPv4 address in the first network (172.17.0.9)"),
+        Option("--ip6 ADDRESS", "IPv6 address in the first network (fd00:9::9)"),
         Option("-l, --label KEY[=VALUE]", "Set a label", LIST),
         Option("--mac-address MAC", "Hardware address (02:42:ac:11:00:09)"),
         Option("-m, --memory SIZE", "Memory limit (512m; at least 6m; 0: none)"),
         Option("--memory-reservation SIZE", "Soft memory limit, under pressure"),
         Option("--memory-swap SIZE", "Limit of memory plus swap (-1: no limit)"),
         Option("--name NAME", "Name of the container (default: random)"),
-        Option("--network NETWORK", "A network, none, host or container:NAME", LIST, aliases=("--net",)),
+        Option("--network NETWORK[:KEY=VALUE]", "A network (ip=, ip6=, mac=, alias=, gw-priority=), none, host or container:NAME", LIST,
+               aliases=("--net",)),
         Option("--network-alias NAME", "Another name in the network", LIST, aliases=("--net-alias",)),
         Option("--pids-limit N", "Limit of processes (-1: no limit)"),
         Option("--privileged", "Give all capabilities and devices"),
-        Option("-p, --publish [[IP:]PORT:]PORT", "Publish a port on the host", LIST),
+        Option("-p, --publish [[IP:]PORT:]PORT", "Publish a port, or a range, on the host", LIST),
+        Option("-P, --publish-all", "Publish what is exposed, on free ports"),
         Option("--read-only", "Mount the root file system read-only"),
         Option("--rm", "Remove the container when it ends"),
         Option("--rootfs DIR", "Root file system (default: the host view)", complete="dir"),
@@ -217,128 +220,5 @@ STOP = Command(
     most=-1,
 )
 
-KILL = Command(
-    "kill",
-    "Send a signal to containers",
-    "containers",
-    "kill",
-    (Option("-s, --signal SIGNAL", "Name or number (default KILL)", complete=SIGNALS),),
-    "CONTAINER...",
-    least=1,
-    most=-1,
-)
-
-RM = Command(
-    "rm",
-    "Remove containers",
-    "containers",
-    "remove",
-    (Option("-f, --force", "Kill them first when they run"),),
-    "CONTAINER...",
-    least=1,
-    most=-1,
-)
-
-INSPECT = Command(
-    "inspect",
-    "Show all that is known about containers",
-    "containers",
-    "inspect",
-    (Option("-f, --format FORMAT", "json, or a template ('{{.State.Pid}}')", complete=("json",)),),
-    "CONTAINER...",
-    least=1,
-    most=-1,
-    examples=(("its address", "minidocker inspect -f '{{.NetworkSettings.Networks.br0.IPAddress}}' web"),),
-)
-
-PORT = Command(
-    "port",
-    "Show where a container's ports are published",
-    "containers",
-    "port",
-    (),
-    "CONTAINER [PORT[/PROTOCOL]]",
-    least=1,
-    most=2,
-    examples=(("the host's address for port 80 of web", "minidocker port web 80"),),
-)
-
-INFO = Command(
-    "info",
-    "Show this host as minidocker sees it",
-    "system",
-    "info",
-    (Option("-f, --format FORMAT", "json, or a template", complete=("json",)),),
-)
-
-VERSION = Command(
-    "version",
-    "Show versions",
-    "system",
-    "version",
-    (Option("-f, --format FORMAT", "json, or a template", complete=("json",)),),
-    root=False,
-)
-
-COMPLETION = Command(
-    "completion",
-    "Print the completion script of a shell",
-    "system",
-    "completion",
-    arguments="bash|zsh|fish",
-    least=1,
-    most=1,
-    root=False,
-    complete=("bash", "zsh", "fish"),
-    examples=(("for this bash", 'eval "$(minidocker completion bash)"'),),
-)
-
-NETWORK_LS = Command(
-    "network ls",
-    "List networks",
-    "networks",
-    "ls",
-    (
-        Option("--format FORMAT", "table, json, or a template ('{{.Name}}')", complete=("table", "json")),
-        Option("--no-trunc", "Show ids in full"),
-        Option("-q, --quiet", "Show ids only"),
-    ),
-)
-
-NETWORK_INSPECT = Command(
-    "network inspect",
-    "Show all that is known about networks",
-    "networks",
-    "inspect",
-    (Option("-f, --format FORMAT", "json, or a template ('{{.Name}}')", complete=("json",)),),
-    "NETWORK...",
-    least=1,
-    most=-1,
-)
-
-NETWORK_CREATE = Command(
-    "network create",
-    "Make a network",
-    "networks",
-    "create",
-    (
-        Option("--bridge NAME", "The bridge's interface (at most 15 characters)"),
-        Option("-d, --driver DRIVER", "Kind of network: bridge", complete=("bridge",)),
-        Option("--gateway ADDRESS", "The bridge's address (default: the subnet's first)"),
-        Option("--internal", "No way out of it"),
-        Option("--label KEY[=VALUE]", "Set a label", LIST),
-        Option("--mtu BYTES", "Largest packet (default: the uplink's)"),
-        Option("--subnet SUBNET", "Addresses to use, 10.9.0.0/24 (default: a free /24)"),
-    ),
-    "NETWORK",
-    least=1,
-    most=1,
-    examples=(("a network of its own subnet", "minidocker network create --subnet 10.9.0.0/24 lab"),),
-)
-
-NETWORK_RM = Command("network rm", "Remove networks", "networks", "remove", (), "NETWORK...", least=1, most=-1)
-
-# The hot parser knows these; a well-formed use of them loads neither click nor anything it needs.
+# The hot parser knows these; a well-formed use of them loads neither click nor anything it needs. The others: options_cold.py.
 HOT = {command.name: command for command in (RUN, PS, EXEC, LOGS, STOP)}
-COMMANDS = (RUN, EXEC, PS, LOGS, STOP, KILL, RM, INSPECT, PORT, INFO, VERSION, COMPLETION)
-NETWORK_COMMANDS = (NETWORK_LS, NETWORK_INSPECT, NETWORK_CREATE, NETWORK_RM)

@@ -9,7 +9,8 @@ import os
 
 from minidocker.errors import UsageError
 from minidocker.spec import parse
-from minidocker.spec.request import ExecRequest, NetworkRequest, RunRequest
+from minidocker.spec.records import DRIVERS, MACVLAN, MOST_NETWORKS, PTP
+from minidocker.spec.request import Attachment, ExecRequest, NetworkRequest, RunRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _LIMITS = ("memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpuset_cpus", "pids_limit", "ulimit", "shm_size")
-_ADDRESSES = ("ip", "mac_address", "add_host", "dns", "dns_option", "publish", "expose")
+_ADDRESSES = ("ip", "ip6", "mac_address", "add_host", "dns", "dns_option", "publish", "expose")
 
 
 def run_request(call: Call, environ: Mapping[str, str], cwd: str) -> RunRequest:
@@ -40,6 +41,7 @@ def run_request(call: Call, environ: Mapping[str, str], cwd: str) -> RunRequest:
     request.hostname = _with(call, "hostname", lambda text: parse.hostname("--hostname", text))
     request.labels = dict(map(parse.label, call.list("label")))
     request.init = call.flag("init")
+    request.publish_all = call.flag("publish_all")
     request.cgroup_parent = _with(call, "cgroup_parent", parse.cgroup_parent)
     request.cgroupns = _with(call, "cgroupns", lambda text: parse.choice("--cgroupns", text, ("private", "host")))
     request.stop_signal = _with(call, "stop_signal", lambda text: parse.signal("--stop-signal", text)) or request.stop_signal
@@ -65,24 +67,52 @@ def _files(request: RunRequest, call: Call, cwd: str) -> None:
 
 
 def _network(request: RunRequest, call: Call) -> None:
-    networks = call.list("network")
-    if len(set(networks)) > 1:
-        raise UsageError(f"--network given twice (`{networks[0]}`, `{networks[1]}`): a container has one network")
-    if networks:
-        request.network = parse.network(networks[0])
-    request.network_aliases = [parse.hostname("--network-alias", text) for text in call.list("network_alias")]
+    if texts := call.list("network"):
+        request.mode, request.networks = _attachments(texts)
+    if request.mode in ("none", "host") or request.mode.startswith("container:"):
+        _refuse_without_network(request, call)
+    else:
+        request.networks[0].aliases += [parse.hostname("--network-alias", text) for text in call.list("network_alias")]
     request.dns_search = [parse.domain("--dns-search", text) for text in call.list("dns_search")]
     if any(key in call.given for key in _ADDRESSES):
         _addresses(request, call)
-    if request.network in ("none", "host") or request.network.startswith("container:"):
-        _refuse_without_network(request, call)
+
+
+def _attachments(texts: list[str]) -> tuple[str, list[Attachment]]:
+    """--network as (mode, networks in order)."""
+    found: list[Attachment] = []
+    mode = ""
+    for text in texts:
+        if text in ("none", "host") or text.startswith("container:"):
+            mode = parse.network(text)
+            continue
+        if ":" in text or "=" in text:
+            from minidocker.spec.parse_network import attachment
+
+            found.append(attachment(text))
+        else:
+            found.append(Attachment(parse.network(text)))
+        if found[-1].name in (one.name for one in found[:-1]):
+            raise UsageError(f"--network `{found[-1].name}` is given twice", "aliases go together: NETWORK:alias=a,alias=b")
+    if mode and len(texts) > 1:
+        raise UsageError(f"--network {mode} stands alone", "leave out the other networks")
+    if len(found) > MOST_NETWORKS:
+        raise UsageError(f"--network given {len(found)} times: a container is in at most {MOST_NETWORKS} networks")
+    return mode, found
 
 
 def _addresses(request: RunRequest, call: Call) -> None:
     from minidocker.spec import parse_network
 
-    request.ip = _with(call, "ip", parse_network.container_address)
-    request.mac_address = _with(call, "mac_address", parse_network.mac)
+    if request.networks:  # what stands apart is for the first
+        first = request.networks[0]
+        for key, name, convert in (("ip", "ip", parse_network.container_address), ("ip6", "ip6", parse_network.container_address6),
+                                   ("mac_address", "mac", parse_network.mac)):  # fmt: skip
+            text = call.text(key)
+            if text is not None and getattr(first, name):
+                raise UsageError(f"--{key.replace('_', '-')} and --network {first.name}:{name}= say the same", "leave one out")
+            if text is not None:
+                setattr(first, name, convert(text))
     request.add_hosts = [parse_network.host_entry(text) for text in call.list("add_host")]
     request.dns = [parse_network.address("--dns", text) for text in call.list("dns")]
     request.dns_options = [parse_network.dns_option(text) for text in call.list("dns_option")]
@@ -92,11 +122,11 @@ def _addresses(request: RunRequest, call: Call) -> None:
 
 def _refuse_without_network(request: RunRequest, call: Call) -> None:
     """What makes no sense without an interface of the container's own, nor in another container's namespace."""
-    shared = ("hostname", "add_host", "dns", "dns_search", "dns_option", "expose") if request.network.startswith("container:") else ()
-    for key in ("ip", "mac_address", "network_alias", "publish", *shared):
+    shared = ("hostname", "add_host", "dns", "dns_search", "dns_option", "expose") if request.mode.startswith("container:") else ()
+    for key in ("ip", "ip6", "mac_address", "network_alias", "publish", "publish_all", *shared):
         if key in call.given:
             option = "--" + key.replace("_", "-")
-            raise UsageError(f"{option} cannot be used with --network {request.network}", f"leave out {option}, or name a network")
+            raise UsageError(f"{option} cannot be used with --network {request.mode}", f"leave out {option}, or name a network")
 
 
 def _privileges(request: RunRequest, call: Call, cwd: str) -> None:
@@ -146,19 +176,68 @@ def exec_request(call: Call, environ: Mapping[str, str], cwd: str) -> ExecReques
 
 def network_request(call: Call) -> NetworkRequest:
     """`minidocker network create` as a NetworkRequest. Raises UsageError."""
-    from minidocker.spec import parse_network
+    from minidocker.spec import parse_subnet
 
     request = NetworkRequest(parse.name("network", call.arguments[0]))
     if request.name in ("none", "host"):
         raise UsageError(f"network `{request.name}`: the name has a meaning of its own in --network", "choose another name")
-    request.driver = _with(call, "driver", lambda text: parse.choice("--driver", text, ("bridge",))) or request.driver
-    request.subnet = _with(call, "subnet", parse_network.subnet)
-    request.gateway = _with(call, "gateway", lambda text: parse_network.gateway(text, request.subnet))
-    request.bridge = _with(call, "bridge", lambda text: parse_network.interface("--bridge", text))
-    request.mtu = _with(call, "mtu", parse_network.mtu)
+    request.driver = _with(call, "driver", lambda text: parse.choice("--driver", text, DRIVERS)) or request.driver
+    request.ipv6 = call.flag("ipv6")
+    parse_subnet.subnets(request, call.list("subnet"), call.list("gateway"))
+    request.ip_range = _with(call, "ip_range", lambda text: parse_subnet.ip_range(text, request.subnet))
+    for text in call.list("opt"):
+        parse_subnet.driver_option(request, text)
+    request.bridge = _with(call, "bridge", lambda text: parse_subnet.interface("--bridge", text)) or request.bridge
+    request.mtu = _with(call, "mtu", parse_subnet.mtu) or request.mtu
     request.internal = call.flag("internal")
+    request.isolated = call.flag("isolated") or request.isolated
     request.labels = dict(map(parse.label, call.list("label")))
+    request.exist_ok = call.flag("exist_ok")
+    _refuse_for_driver(request)
+    if request.ipv6 and request.mtu is not None and request.mtu < parse_subnet.SMALLEST_MTU6:
+        raise UsageError(f"--mtu {request.mtu} is too small for IPv6", f"at least {parse_subnet.SMALLEST_MTU6} bytes (RFC 8200)")
     return request
+
+
+def _refuse_for_driver(request: NetworkRequest) -> None:
+    """What a driver has no use for is refused, not passed over."""
+    senseless: dict[str, object] = {}
+    if request.driver == PTP:
+        senseless = {"--gateway": request.gateway or request.gateway6, "--internal": request.internal, "--isolated": request.isolated}
+    if request.driver != MACVLAN:
+        senseless |= {"--opt parent=": request.parent, "--opt mode=": request.mode}
+    else:
+        senseless |= {"--isolated": request.isolated}
+    if request.driver in (PTP, MACVLAN):
+        senseless |= {"--bridge": request.bridge}
+    for option, value in senseless.items():
+        if value:
+            why = _WHY.get((request.driver, option), "")
+            raise UsageError(f"{option} has no meaning for a {request.driver} network", f"leave it out{why}")
+    if request.driver == MACVLAN and not request.parent:
+        raise UsageError("a macvlan network needs the host's interface that it is to be on", "-o parent=eth0")
+
+
+_WHY = {
+    (PTP, "--gateway"): ": it joins two containers, and there is no host between them",
+    (PTP, "--internal"): ": it leads nowhere else anyway",
+    (PTP, "--isolated"): ": it is there for its two containers to meet",
+    (MACVLAN, "--isolated"): "; -o mode=private keeps its containers apart",
+}
+
+
+def attachment(call: Call) -> Attachment:
+    """`minidocker network connect` as an Attachment. Raises UsageError."""
+    from minidocker.spec import parse_network
+
+    return Attachment(
+        call.arguments[0],
+        _with(call, "ip", parse_network.container_address) or "",
+        _with(call, "ip6", parse_network.container_address6) or "",
+        _with(call, "mac_address", parse_network.mac) or "",
+        [parse.hostname("--alias", text) for text in call.list("alias")],
+        _with(call, "gw_priority", lambda text: parse_network.priority("--gw-priority", text)) or 0,
+    )
 
 
 def read_file(path: str) -> bytes:

@@ -2,7 +2,8 @@
 
     ROOT/state.db                 records                          RUN = /run/minidocker/TAG, gone with the boot
     ROOT/containers/ID/           upper, work, log, files          RUN/containers/ID/{lock,state.json,exit}
-    ROOT/hostview/, ROOT/cache/   skeletons, compiled filters      RUN/networks/NAME/hosts, RUN/network.lock
+    ROOT/hostview/, ROOT/cache/   skeletons, compiled filters      RUN/networks/NAME/{hosts,port}, RUN/network.lock
+                                                                   RUN/resolvers/NAME, its DNS server's lock
 
 TAG is a hash of the data root's real path: two roots on one host never meet in cgroups, nft tables or links.
 """
@@ -27,6 +28,7 @@ DEFAULT_ROOT = "/var/lib/minidocker"
 _RUN = "/run/minidocker"
 # struct flock on 64-bit Linux: l_type, l_whence, padding, l_start, l_len, l_pid, padding
 _FLOCK = "hhiqqii"
+_F_OFD_GETLK, _F_OFD_SETLK = 36, 37  # fcntl(2); the fcntl module has them only from Python 3.13 on
 
 
 class Host:
@@ -156,3 +158,29 @@ def lock_holder(path: str) -> int:
     finally:
         os.close(descriptor)
     return 0 if kind == fcntl.F_UNLCK else pid
+
+
+def pass_on_lock(path: str) -> int:
+    """Take an open file description lock (fcntl(2)): whoever inherits the descriptor has the lock, too, as long as it is open anywhere.
+    The file is empty then. Raises BlockingIOError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.fcntl(descriptor, _F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0, 0, 0))
+        os.ftruncate(descriptor, 0)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def is_locked(path: str) -> bool:
+    """Whether anybody holds such a lock."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0, 0, 0)
+        return bool(struct.unpack(_FLOCK, fcntl.fcntl(descriptor, _F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
+    finally:
+        os.close(descriptor)

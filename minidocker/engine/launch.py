@@ -12,14 +12,16 @@ import select
 import sys
 import time
 
-from minidocker.engine import monitor, reconcile, teardown, wiring
+from minidocker.engine import interpreter, leases, monitor, namefiles, reconcile, resolver, teardown, wiring
 from minidocker.engine.host import Host
+from minidocker.engine.leases import Link
 from minidocker.engine.prepare import Prepared, new_id, random_name
-from minidocker.errors import ConflictError, KernelError, MinidockerError
+from minidocker.errors import ConflictError, KernelError, MinidockerError, StateError
 from minidocker.kernel import namespaces, process
 from minidocker.network import names
 from minidocker.plan import At, Plan
 from minidocker.runtime.container import Launch
+from minidocker.spec.records import BRIDGE
 from minidocker.spec.request import RunRequest
 from minidocker.storage import containers
 
@@ -28,15 +30,18 @@ if TYPE_CHECKING:
     import _socket
     from typing import NoReturn
 
+    from minidocker.engine.activation import Activation
+
 _NAME_TRIES = 100
 
 
-def become_monitor(host: Host, request: RunRequest, client: _socket.socket) -> NoReturn:
-    """Run one container from beginning to end in this process, which is a fork of the command; never returns."""
+def become_monitor(host: Host, request: RunRequest, client: _socket.socket, id: str = "") -> NoReturn:
+    """Run one container from beginning to end in this process, which is a fork of the command: a new one, or that with this id again;
+    never returns."""
     try:
         os.setsid()
         host.notice = lambda text: client.sendall(b"N" + os.fsencode(text))
-        Session(host, request, client).live()
+        Session(host, request, client, id).live()
     except MinidockerError as error:
         _tell(client, monitor.failure_message(error))
     except OSError as error:
@@ -68,52 +73,68 @@ def _is_gone(client: _socket.socket) -> bool:
 class Session:
     """One container's run, as its monitor goes through it."""
 
-    def __init__(self, host: Host, request: RunRequest, client: _socket.socket) -> None:
+    def __init__(self, host: Host, request: RunRequest, client: _socket.socket, id: str = "") -> None:
         self.host = host
         self.request = request
         self.client = client
-        self.id = new_id()
+        self.again = bool(id)
+        self.id = id or new_id()
         self.run_directory = host.run_directory(self.id)
+        self.links: list[Link] = []
+        self.activations: list[Activation] = []
 
     def live(self) -> None:
         self.lock = self.host.claim(self.id)
+        if self.lock < 0:
+            raise StateError("the container is running already, or about to")
         try:
             reconcile.sweep(self.host, but=self.id)
             prepared = Prepared(self.host, self.request, self.id)
             if _is_gone(self.client):
                 raise MinidockerError("the command was killed")  # whoever killed it wants no container
-            self.record, link = register(self.host, prepared)
+            self.record, self.links = (revive if self.again else register)(self.host, prepared)
         except BaseException:
             self.host.drop_run_directory(self.id)
             raise
         try:
-            launch = self._create(prepared, link)
+            launch = self._create(prepared)
             self._start(launch)
             if not _tell(self.client, b"S" + self.id.encode()):
                 raise MinidockerError("the command was killed before its container had started")
         except BaseException as error:
-            self._give_up(link, error)
+            self._give_up(error)
             raise
         if self.request.detach:
             self._become_resident(launch)
         else:
             self._stay(launch)
 
-    def _create(self, prepared: Prepared, link: wiring.Link) -> Launch:
+    def _create(self, prepared: Prepared) -> Launch:
         host = self.host
-        files = wiring.files(host, prepared, link)
+        files = namefiles.plan(host, prepared, self.links)
         files.run(At())
-        network = wiring.bring_up(host, link)
+        network = wiring.bring_up(host, self.links)
+        if any(link.endpoint.ports for link in self.links):
+            from minidocker.engine.ports import say_who_is_blind
+
+            say_who_is_blind(host)
+        self._answer_names()
         self._pipes()
         launch = Launch(
             self.id, prepared.configuration(host), host.face, directory=self.run_directory,
-            own=host.own_cgroup(self.request.cgroup_parent), on_namespaces=wiring.plan(host, prepared, link), filter=prepared.filter(host),
-            stdio=self.stdio, die_with_parent=True,
+            own=host.own_cgroup(self.request.cgroup_parent), on_namespaces=wiring.plan(host, prepared, self.links),
+            filter=prepared.filter(host), stdio=self.stdio, die_with_parent=True,
         )  # fmt: skip
         if self.request.explain:
             _tell(self.client, b"P" + os.fsencode((files + network + launch.plan).explain()))
         launch.create()
         return launch
+
+    def _answer_names(self) -> None:
+        """Have the DNS of its networks answered: by this monitor's starting it, where nobody has it yet."""
+        for link in self.links:
+            if link.network.driver == BRIDGE and (activation := resolver.ensure(self.host, link.network, self.id[:12])):
+                self.activations.append(activation)
 
     def _pipes(self) -> None:
         """What becomes 0, 1 and 2 of the program; a terminal replaces all three when it is opened. -1 closes nothing."""
@@ -134,16 +155,20 @@ class Session:
         for descriptor in set(self.stdio):
             os.close(descriptor)
         containers.update(self.host.state, self.id, status=containers.RUNNING, pid=launch.at.pid, netns=netns, started=time.time())
-        if self.request.network != "host":
+        if self.request.mode != "host":
             names.publish_netns(self.record.name, launch.at.pid)
 
-    def _give_up(self, link: wiring.Link, error: BaseException) -> None:
+    def _give_up(self, error: BaseException) -> None:
         """Nothing of a run that failed is left but its error."""
-        containers.update(self.host.state, self.id, status=containers.REMOVING)
+        for activation in self.activations:
+            activation.leave()
+        if not self.again:
+            containers.update(self.host.state, self.id, status=containers.REMOVING)
         # read again: it may have got as far as to have a process and a name under /run/netns
-        troubles = teardown.finish(self.host, containers.get(self.host.state, self.id) or self.record, None, time.time())
-        if link.made:
-            troubles += wiring.unmake(self.host, link)
+        record = containers.get(self.host.state, self.id) or self.record
+        code, text = (error.exit_code, error.message) if isinstance(error, MinidockerError) else (None, "")
+        troubles = teardown.finish(self.host, record, code, time.time(), text)
+        troubles += wiring.unmake(self.host, self.links)
         if troubles and isinstance(error, MinidockerError):
             error.message += "; cleaning up then met: " + "; ".join(troubles)
 
@@ -152,11 +177,12 @@ class Session:
         stdin, output, error = self.ends
         sources = {1: launch.terminal} if launch.terminal >= 0 else {1: output, 2: error}
         watching = monitor.Monitor(launch.at.pid, launch.pidfd, sources, stdin if launch.terminal < 0 else launch.terminal, launch.terminal,
-                                   self.log, self.client)  # fmt: skip
+                                   self.log, self.client, self.activations)  # fmt: skip
         try:
             status = watching.watch()
         except monitor.Left:
             self._become_resident(launch)
+        watching.leave()
         finish_ended(self.host, self.id, status)
         if watching.client is not None:
             _tell(watching.client, b"X%d" % monitor.exit_code_of(status))
@@ -178,19 +204,11 @@ class Session:
         terminal = launch.terminal >= 0
         watch = ["minidocker.engine.monitor", "resident", str(launch.at.pid), str(launch.pidfd),
                  str(launch.terminal if terminal else output), str(-1 if terminal else error), str(int(terminal)),
-                 self.log.path, self.run_directory]  # fmt: skip
+                 self.log.path, self.run_directory, str(len(self.activations))]  # fmt: skip
+        watch += [word for activation in self.activations for word in activation.packed()]
         finish = ["minidocker.engine.launch", "finish_resident", self.host.root, self.id]
-        os.execv(sys.executable, [*_python(), *watch, *_python(), *finish])
-
-
-def _python() -> list[str]:
-    """The command line of an interpreter that calls a function of ours with the rest of its arguments. -S: no site, 3 ms and 1 MB."""
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    code = (
-        f"import sys; sys.path.append({package!r}); sys.path.append({os.path.dirname(_prctl_file())!r}); "
-        "module = __import__(sys.argv[1], fromlist=['_']); getattr(module, sys.argv[2])(sys.argv[3:])"
-    )
-    return [sys.executable, "-I", "-S", "-c", code]
+        python = interpreter.command(os.path.dirname(_prctl_file()))
+        os.execv(sys.executable, [*python, *watch, *python, *finish])
 
 
 def _prctl_file() -> str:
@@ -213,8 +231,8 @@ def finish_ended(host: Host, id: str, status: int) -> None:
         teardown.finish(host, record, monitor.exit_code_of(status), time.time())
 
 
-def register(host: Host, prepared: Prepared) -> tuple[containers.Record, wiring.Link]:
-    """The first write: record, lease and ports in one transaction; what is taken is refused here and nothing has changed."""
+def register(host: Host, prepared: Prepared) -> tuple[containers.Record, list[Link]]:
+    """The first write: record, leases and ports in one transaction; what is taken is refused here and nothing has changed."""
     request = prepared.request
     with host.state.transaction() as state:
         for attempt in range(_NAME_TRIES):
@@ -225,10 +243,26 @@ def register(host: Host, prepared: Prepared) -> tuple[containers.Record, wiring.
             except ConflictError:
                 if request.name:
                     raise
-        link = wiring.register(host, prepared, name)
+        links = leases.take(host, request, leases.Owner(prepared.id, name, hostname=request.hostname))
     record = containers.get(host.state, prepared.id)
     assert record is not None  # noqa: S101  (inserted above, and its lock is ours)
-    return record, link
+    return record, links
+
+
+def revive(host: Host, prepared: Prepared) -> tuple[containers.Record, list[Link]]:
+    """The first write of a start again: its leases and ports anew, the addresses that it had where they are free."""
+    with host.state.transaction() as state:
+        record = containers.get(state, prepared.id)
+        if record is None or record.status != containers.EXITED:
+            raise StateError("the container is running already" if record else "the container has just been removed")
+        generation = record.generation + 1
+        containers.update(state, record.id, status=containers.STARTING, boot=host.boot, generation=generation, started=0, finished=0,
+                          exit_code=None, oom_killed=0, error="")  # fmt: skip
+        owner = leases.Owner(record.id, record.name, generation, prepared.request.hostname, record.addresses)
+        links = leases.take(host, prepared.request, owner)
+    record = containers.get(host.state, prepared.id)
+    assert record is not None  # noqa: S101  (updated above, and its lock is ours)
+    return record, links
 
 
 def planned(host: Host, request: RunRequest) -> Plan:
@@ -236,22 +270,22 @@ def planned(host: Host, request: RunRequest) -> Plan:
     id = new_id()
     reconcile.sweep(host)
     prepared = Prepared(host, request, id)
-    link = wiring.Link(None, None, False)
+    links: list[Link] = []
     try:
         with host.state.transaction() as state:
             name = request.name or random_name()
             containers.insert(state, id, name, request, host.boot, time.time())
-            link = wiring.register(host, prepared, name)
+            links = leases.take(host, request, leases.Owner(id, name, hostname=request.hostname))
             raise _NotForReal
     except _NotForReal:
-        network = wiring.planned_up(host, link)
-    files = wiring.files(host, prepared, link)
+        network = wiring.planned_up(host, links)
+    files = namefiles.plan(host, prepared, links)
     document = prepared.configuration(host)
     for entry in document["mounts"]:  # we follow links inside the root, which mount(8) does not
         entry["destination"] = prepared.view.inside(entry["destination"])
     document["process"]["cwd"] = prepared.view.inside(document["process"]["cwd"])
     launch = Launch(id, document, host.face, directory=host.run_directory(id), own=host.own_cgroup(request.cgroup_parent),
-                    on_namespaces=wiring.plan(host, prepared, link), filter=prepared.filter(host))  # fmt: skip
+                    on_namespaces=wiring.plan(host, prepared, links), filter=prepared.filter(host))  # fmt: skip
     return files + network + launch.plan
 
 

@@ -9,7 +9,7 @@ from minidocker.engine.host import Host
 from minidocker.engine.logs import rfc3339
 from minidocker.errors import NotFoundError, UsageError
 from minidocker.network import ipam
-from minidocker.spec.records import Endpoint, Port
+from minidocker.spec.records import ANY4, ANY6, Endpoint, Port
 from minidocker.storage import containers, networks
 from minidocker.storage.containers import Record
 
@@ -33,22 +33,23 @@ def ps(host: Host, all: bool, filters: list[tuple[str, str]]) -> list[dict[str, 
         if name == "status" and value not in _STATUSES:
             raise UsageError(f"unknown status `{value}`", "there are " + ", ".join(_STATUSES))
         wanted.setdefault(name, []).append(value)
-    shown = []
+    rows = []
     for record in containers.every(host.state):
         if not (all or "status" in wanted or record.status == containers.RUNNING):
             continue
         own = endpoints.get(record.id, [])
         if wanted and not _matches(record, own, wanted):
             continue
-        shown.append(_row(record, own, ports.get(record.id, [])))
-    return shown
+        rows.append(_row(record, own, ports.get(record.id, [])))
+    return rows
 
 
 def published(host: Host, reference: str, wanted: tuple[int, str] | None) -> list[Port]:
     """The container's published ports, by container port; those of `wanted` (port, protocol) alone, NotFoundError where there is none."""
     reconcile.look(host)
     record = containers.find(host.state, reference)
-    found = containers.ports(host.state, record).get(record.id, [])
+    places = containers.endpoints(host.state, record).get(record.id, [])
+    found = [port for place in places for port in shown(place.ports, place)]
     if wanted is not None:
         found = [port for port in found if (port.container_port, port.protocol) == wanted]
         if not found:
@@ -82,10 +83,16 @@ def _row(record: Record, endpoints: list[Endpoint], ports: list[Port]) -> dict[s
         "Status": status_text(record, time.time()),
         "State": record.status,
         "Networks": ", ".join(endpoint.network for endpoint in endpoints) or request.network,
-        "IP": ", ".join(endpoint.ip for endpoint in endpoints),
-        "Ports": ", ".join([str(port) for port in ports] + [f"{number}/{protocol}" for number, protocol in request.expose]),
+        "IP": ", ".join(ip for endpoint in endpoints for ip in (endpoint.ip, endpoint.ip6) if ip),
+        "Ports": ", ".join([str(port) for port in shown(ports, publisher(endpoints))]
+                           + [f"{number}/{protocol}" for number, protocol in request.expose]),
         "Labels": ",".join(f"{name}={value}" for name, value in request.labels.items()),
     }
+
+
+def publisher(endpoints: list[Endpoint]) -> Endpoint | None:
+    """The place by which the container's ports are published."""
+    return next((endpoint for endpoint in endpoints if endpoint.ports), None)
 
 
 def status_text(record: Record, now: float) -> str:
@@ -148,7 +155,7 @@ def document(host: Host, record: Record) -> dict[str, object]:
         "NetworkSettings": {
             "Networks": {endpoint.network: _endpoint(host, endpoint) for endpoint in endpoints},
             "Ports": _bindings(endpoints, request.expose),
-            "SandboxKey": f"/run/netns/{record.name}" if running and request.network != "host" else "",
+            "SandboxKey": f"/run/netns/{record.name}" if running and request.mode != "host" else "",
         },
         "LogPath": host.log_file(record.id),
     }  # fmt: skip
@@ -195,16 +202,27 @@ def _endpoint(host: Host, endpoint: Endpoint) -> dict[str, Any]:
     network = networks.find(host.state, endpoint.network)
     return {
         "NetworkID": network.id, "IPAddress": endpoint.ip, "IPPrefixLen": ipam.prefix_length(network.subnet), "Gateway": network.gateway,
-        "MacAddress": endpoint.mac, "Aliases": endpoint.aliases, "HostLink": endpoint.host_link,
+        "GlobalIPv6Address": endpoint.ip6, "GlobalIPv6PrefixLen": ipam.prefix_length(network.subnet6) if endpoint.ip6 else 0,
+        "IPv6Gateway": network.gateway6, "MacAddress": endpoint.mac, "Aliases": endpoint.aliases, "GwPriority": endpoint.priority,
+        "Interface": endpoint.interface, "HostLink": endpoint.host_link if network.bridge else "",
     }  # fmt: skip
 
 
 def _bindings(endpoints: list[Endpoint], exposed: list[tuple[int, str]]) -> dict[str, Any]:
     found: dict[str, Any] = {f"{number}/{protocol}": None for number, protocol in exposed}
     for endpoint in endpoints:
-        for port in endpoint.ports:
+        for port in shown(endpoint.ports, endpoint):
             key = f"{port.container_port}/{port.protocol}"
-            found[key] = [*(found.get(key) or []), {"HostIp": port.host_ip or "0.0.0.0", "HostPort": str(port.host_port)}]
+            found[key] = [*(found.get(key) or []), {"HostIp": port.host_ip, "HostPort": str(port.host_port)}]
+    return found
+
+
+def shown(ports: list[Port], endpoint: Endpoint | None) -> list[Port]:
+    """As docker shows them: one that is published on every address as one of IPv4 and, where the container has IPv6, one of that."""
+    found = []
+    for port in ports:
+        addresses = [port.host_ip] if port.host_ip else [ANY4, ANY6] if endpoint is not None and endpoint.ip6 else [ANY4]
+        found += [Port(port.host_port, port.container_port, address, port.protocol) for address in addresses]
     return found
 
 

@@ -1,6 +1,6 @@
 """What a container's parent does while the container runs: pump its output into the log and to clients, wait for its end.
 
-This module must stay light: a detached monitor is a fresh interpreter that imports nothing else of ours (at most 5 MB). It is the
+This module must stay light: a detached monitor is a fresh interpreter that imports of ours only activation.py (at most 5 MB). It is the
 process that cloned the container's init, before and after that exec, so the exit status is its own child's.
 
     init ── stdout, stderr pipes or the terminal's master ──► Monitor ──► log
@@ -27,10 +27,13 @@ import os
 import select
 import time
 
+from minidocker.engine.activation import unpacked
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
 
+    from minidocker.engine.activation import Activation
     from minidocker.errors import MinidockerError
 
 CHUNK = 65536
@@ -96,10 +99,12 @@ class Left(Exception):
 
 class Monitor:
     """`pid` and `pidfd` of init; `sources` {stream: descriptor to read its output from}; `stdin` the descriptor that its input is written
-    to, or -1; `terminal` the master when it has a terminal (then also the one source and stdin), or -1."""
+    to, or -1; `terminal` the master when it has a terminal (then also the one source and stdin), or -1; `activations` the DNS of its
+    networks that nobody has asked anything yet."""
 
     def __init__(
-        self, pid: int, pidfd: int, sources: dict[int, int], stdin: int, terminal: int, log: Log, client: _socket.socket | None
+        self, pid: int, pidfd: int, sources: dict[int, int], stdin: int, terminal: int, log: Log, client: _socket.socket | None,
+        activations: list[Activation] | None = None,
     ) -> None:
         self.pid = pid
         self.pidfd = pidfd
@@ -108,6 +113,7 @@ class Monitor:
         self.terminal = terminal
         self.log = log
         self.client = client
+        self.activations = [] if activations is None else activations
         self.left = False
         self.to_client: list[bytes] = []  # what it was too slow to take; while there is some its sources are not read
         self.to_stdin = bytearray()
@@ -135,6 +141,9 @@ class Monitor:
                 self._pump(descriptor)
             if self.to_stdin and self.stdin in ready:
                 self._feed()
+            for activation in [a for a in self.activations if a.udp in ready or a.tcp in ready]:
+                self.activations.remove(activation)
+                activation.wake()
             if self.pidfd in ready:
                 return self._end()
             if self.left and not self.to_stdin:
@@ -149,6 +158,8 @@ class Monitor:
                 wanted[descriptor] = select.POLLIN
         if self.to_stdin and self.stdin >= 0:
             wanted[self.stdin] = wanted.get(self.stdin, 0) | select.POLLOUT
+        for activation in self.activations:
+            wanted[activation.udp] = wanted[activation.tcp] = select.POLLIN
         if self.client is not None:
             wanted[self.client.fileno()] = select.POLLIN | (select.POLLOUT if self.to_client else 0)
         self.poll = select.poll()
@@ -235,6 +246,11 @@ class Monitor:
             os.close(self.stdin)
             self.stdin = -1
 
+    def leave(self) -> None:
+        """The container has ended, and leaves its networks' DNS to whoever is in them."""
+        while self.activations:
+            self.activations.pop().leave()
+
     def signal(self, number: int) -> None:
         try:
             _signal.pidfd_send_signal(self.pidfd, number)
@@ -293,14 +309,17 @@ def exit_code_of(status: int) -> int:
 def resident(arguments: list[str]) -> None:
     """The detached monitor after its exec: watch, note the end in the file `exit`, and exec the full interpreter to tidy up.
 
-    `arguments`: pid, pidfd, stdout or terminal, stderr or -1, whether the first is a terminal, log file, run directory, then the
-    command that tidies up, to which the wait status is added.
+    `arguments`: pid, pidfd, stdout or terminal, stderr or -1, whether the first is a terminal, log file, run directory, the activations
+    (activation.py), then the command that tidies up, to which the wait status is added.
     """
     pid, pidfd, first, second, terminal = (int(word) for word in arguments[:5])
-    log_path, run_directory, *finish = arguments[5:]
+    log_path, run_directory, *rest = arguments[5:]
+    activations, finish = unpacked(rest)
     sources = {1: first} if second < 0 else {1: first, 2: second}
     master = first if terminal else -1
-    status = Monitor(pid, pidfd, sources, -1, master, Log(log_path), None).watch()
+    watching = Monitor(pid, pidfd, sources, -1, master, Log(log_path), None, activations)
+    status = watching.watch()
+    watching.leave()
     note_end(run_directory, status)
     os.execv(finish[0], [*finish, str(status)])
 

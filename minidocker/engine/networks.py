@@ -1,19 +1,19 @@
-"""network create, rm, ls, inspect; and the managed default network, made on first use."""
+"""network create, rm, prune, reload; and a network's bridge made when its first container comes."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import time
 
-from minidocker.engine import reconcile
+from minidocker.engine import reconcile, resolver
+from minidocker.engine.design import designed, identical
 from minidocker.engine.host import Host
-from minidocker.errors import ConflictError, UnsupportedError, UsageError
-from minidocker.network import bridge, ipam, occupied, ownership
-from minidocker.network import others as firewalls
+from minidocker.errors import ConflictError, MinidockerError, NotFoundError, StateError, UsageError
+from minidocker.network import bridge, forwarding, ipam, occupied, others, ownership
+from minidocker.network.ruleset import Wanted
 from minidocker.plan import At, Plan
 from minidocker.spec import fastjson
-from minidocker.spec.records import Network
+from minidocker.spec.records import BRIDGE, Network
 from minidocker.spec.request import NetworkRequest
 from minidocker.storage import containers, networks, rootfs
 
@@ -21,9 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-_RESERVED = ("none", "host", "bridge", "default")
-_LONGEST_LINK = 15
-# What the uplinks' forwarding was before the first network; only true for the boot it was read in.
+_SMALLEST_MTU6 = 1280
+# What forwarding was before the first network; only true for the boot it was read in.
 _FORWARDING = "forwarding"
 
 
@@ -45,10 +44,14 @@ class Lock:
 
 def create(host: Host, request: NetworkRequest) -> str:
     """Make a network and bring it up; returns its id. Refuses what overlaps, naming the owner, before anything is changed."""
-    if request.driver != "bridge":
-        raise UnsupportedError(f"network driver `{request.driver}` is not supported", "there is bridge")
     reconcile.sweep(host)
     with host.state.transaction() as state:  # of two at once, the second sees which subnet the first has chosen
+        there = networks.get(state, request.name) if request.exist_ok else None
+        if there is not None:
+            if not identical(there, request):
+                raise ConflictError(f"network `{request.name}` exists already, and is another than was asked for",
+                                    f"minidocker network inspect {request.name} shows it")
+            return there.id
         network = designed(host, request)
         networks.insert(state, network)
     try:
@@ -60,38 +63,10 @@ def create(host: Host, request: NetworkRequest) -> str:
     return network.id
 
 
-def designed(host: Host, request: NetworkRequest) -> Network:
-    """The network that would be made: subnet, gateway, bridge chosen or checked; nothing is changed."""
-    if request.name in _RESERVED or request.name.startswith("container:"):
-        raise UsageError(f"a network cannot be called `{request.name}`", "that name means something to --net")
-    ours = [ipam.Occupied(network.subnet, f"network `{network.name}`") for network in networks.every(host.state)]
-    in_use = ours + occupied.occupied()
-    if request.subnet:
-        subnet = ipam.check_subnet(request.subnet)
-        owner = ipam.overlap(subnet, in_use)
-        if owner:
-            raise ConflictError(f"subnet {subnet} overlaps {owner}", "choose another; without --subnet a free one is taken")
-    else:
-        subnet, skipped = ipam.choose_subnet(ipam.DEFAULT_SUBNET, in_use)
-        for passed_over, owner in skipped:
-            if not any(network.owner == owner for network in ours):  # that one's subnet is no news
-                host.notice(f"{passed_over} is in use here ({owner}): network {request.name} takes {subnet}")
-    gateway = ipam.check_gateway(subnet, request.gateway) if request.gateway else ipam.gateway(subnet)
-    id = os.urandom(6).hex()
-    link = request.bridge or (request.name if len(request.name) <= _LONGEST_LINK else f"md-{id}")
-    network = Network(id, request.name, subnet, gateway, link, "bridge", request.mtu or 0, request.internal, request.labels, time.time())
-    networks.check_free(host.state, network)
-    if ownership.inspect_link(link) is not None:
-        raise ConflictError(
-            f"a link called `{link}` exists already and is not minidocker's", "choose another: minidocker network create --bridge NAME ..."
-        )
-    return network
-
-
 def bring_up(host: Host, network: Network) -> tuple[ownership.Ready, Plan]:
     """Make the network's bridge and rules where they are not there; returns how the bridge is, and the plan that was run for it."""
     ready = ownership.ready(network, host.tag)
-    if ready.complete:
+    if network.driver != BRIDGE or ready.complete:
         return ready, Plan()
     with Lock(host):
         plan, before = planned_up(host, network)
@@ -104,7 +79,7 @@ def bring_up(host: Host, network: Network) -> tuple[ownership.Ready, Plan]:
 def planned_up(host: Host, network: Network) -> tuple[Plan, dict[str, str]]:
     """The plan that makes what is missing of the network, and the settings outside of it that the plan changes, as they are."""
     ready = ownership.ready(network, host.tag)
-    if ready.complete:
+    if network.driver != BRIDGE or ready.complete:
         return Plan(), {}
     if ready.state == ownership.FOREIGN:
         raise ConflictError(
@@ -112,79 +87,109 @@ def planned_up(host: Host, network: Network) -> tuple[Plan, dict[str, str]]:
             f"remove it, or use another network: minidocker network create --bridge NAME {network.name}2",
         )
     if ready.state == ownership.ABSENT:
-        owner = ipam.overlap(network.subnet, occupied.occupied())
+        _refuse_overlap(network)
+    outward, seen = forwarding.observed(network, host.tag, recorded(host)), others.seen(host.tag)
+    if network.subnet6 and outward.mtu < _SMALLEST_MTU6:
+        raise UsageError(f"network `{network.name}`: the way out takes packets of {outward.mtu} bytes, and IPv6 needs {_SMALLEST_MTU6}",
+                         "a network without --ipv6 will do")
+    for line in others.advice(seen, network.bridge):
+        host.notice(line)
+    _say_what_is_kept(host, outward)
+    plan = bridge.up(network, host.tag, outward, seen)
+    if ready.state == ownership.OURS and not ready.firewall:
+        # somebody flushed the ruleset: what is running needs its rules back, too
+        plan += bridge.reload(host.tag, wanted(host, outward.before))
+    return plan, outward.before
+
+
+def _refuse_overlap(network: Network) -> None:
+    for subnet, in_use in ((network.subnet, occupied.occupied), (network.subnet6, occupied.occupied6)):
+        owner = ipam.overlap(subnet, in_use()) if subnet else ""
         if owner:
             raise ConflictError(
-                f"network `{network.name}` has the subnet {network.subnet}, which now overlaps {owner}",
+                f"network `{network.name}` has the subnet {subnet}, which now overlaps {owner}",
                 f"minidocker network rm {network.name} lets it be made anew elsewhere",
             )
-    seen = bridge.observed(network, host.tag, _recorded(host))
-    for line in firewalls.advice(seen.others, network.bridge):
-        host.notice(line)
-    plan = bridge.up(network, host.tag, seen)
-    if ready.state == ownership.OURS and not ready.firewall:
-        # somebody flushed the ruleset: what is running needs its published ports back, too
-        others = [one for one in networks.every(host.state) if one.name != network.name]
-        endpoints = [endpoint for group in containers.endpoints(host.state).values() for endpoint in group]
-        plan += bridge.reload(host.tag, [*others, network], seen.before, endpoints)
-    return plan, seen.before
 
 
-def _recorded(host: Host) -> dict[str, str]:
+def _say_what_is_kept(host: Host, outward: forwarding.Outward) -> None:
+    fresh = [link for link in outward.advertised if f"net/ipv6/conf/{link}/accept_ra" not in recorded(host)]
+    if fresh:
+        host.notice(f"a host that forwards IPv6 ignores router advertisements: accept_ra of {', '.join(fresh)} is 2 instead of 1 until the "
+                    "last network goes")  # fmt: skip
+
+
+def recorded(host: Host) -> dict[str, str]:
     text = networks.setting(host.state, _FORWARDING)
     saved = fastjson.loads(text) if text else {}
     before: dict[str, str] = saved.get("before", {}) if saved.get("boot") == host.boot else {}
     return before
 
 
+def wanted(host: Host, before: dict[str, str]) -> Wanted:
+    """All that should be in the nft tables."""
+    every = networks.every(host.state)
+    endpoints = [endpoint for group in containers.endpoints(host.state).values() for endpoint in group]
+    return Wanted(every, forwarding.guarded(before), forwarding.guarded6(before), endpoints, resolver.elsewhere(host, every))
+
+
 def remove(host: Host, reference: str) -> None:
     """Take a network down and forget it. StateError while containers are in it."""
-
     reconcile.sweep(host)
     with Lock(host), host.state.transaction() as state:
         # all in one transaction: a run that wants this network waits, and then finds it gone
         network = networks.find(state, reference)
         networks.delete(state, network.name)
-        last = not networks.every(state)
-        bridge.down(network, host.tag, _recorded(host), last).run(At())
-        if last:
-            networks.set_setting(state, _FORWARDING, "")
+        if network.driver == BRIDGE:
+            last = all(one.driver != BRIDGE for one in networks.every(state))
+            bridge.down(network, host.tag, recorded(host), last).run(At())
+            if last:
+                networks.set_setting(state, _FORWARDING, "")
     rootfs.remove_tree(host.names_directory(network.name))
 
 
-def ls(host: Host) -> list[dict[str, object]]:
-    """The networks, as `network ls` shows them."""
-    reconcile.look(host)
-    counts: dict[str, int] = {}
-    for group in containers.endpoints(host.state).values():
-        for endpoint in group:
-            counts[endpoint.network] = counts.get(endpoint.network, 0) + 1
-    return [
-        {"ID": network.id, "Name": network.name, "Driver": network.driver, "Subnet": network.subnet, "Gateway": network.gateway,
-         "Bridge": network.bridge, "Containers": counts.get(network.name, 0)}
-        for network in networks.every(host.state)
-    ]  # fmt: skip
+def prune(host: Host) -> list[str]:
+    """Remove every network that no container is in, nor would be at its next start; their names."""
+    reconcile.sweep(host)
+    kept = {attachment.name for record in containers.every(host.state) for attachment in record.request.networks}
+    found = []
+    for name in networks.unused(host.state):
+        if name in kept or networks.find(host.state, name).id in kept:
+            continue
+        try:
+            remove(host, name)
+            found.append(name)
+        except (NotFoundError, StateError):
+            continue  # somebody else removed it, or uses it, since we looked
+    return found
 
 
-def inspect(host: Host, references: list[str]) -> list[dict[str, object]]:
-    """Docker's inspect documents of networks."""
-    from minidocker.engine.logs import rfc3339
+def reload(host: Host) -> None:
+    """Make the firewall's rules, docker's hook and forwarding what they should be: after `nft flush ruleset`, a firewalld reload, a
+    docker that came later. Whatever stood in our tables, one transaction puts the right things there."""
+    reconcile.sweep(host)
+    with Lock(host):
+        up = [network for network in networks.every(host.state) if network.driver == BRIDGE
+              and ownership.ready(network, host.tag).state == ownership.OURS]  # fmt: skip
+        if not up:
+            raise StateError("there is no network whose rules could be made anew", "minidocker network ls")
+        before = dict(recorded(host))
+        for network in up:
+            before = forwarding.observed(network, host.tag, before).before
+        networks.set_setting(host.state, _FORWARDING, fastjson.dumps({"boot": host.boot, "before": before}))
+        seen = others.seen(host.tag)
+        should_be = wanted(host, before)
+        should_be.networks = up
+        outward = forwarding.Outward(0, before)
+        bridge.reload(host.tag, should_be, outward, up if seen.hook else ()).run(At())
 
-    reconcile.look(host)
-    groups = containers.endpoints(host.state)
-    documents: list[dict[str, object]] = []
-    for network in (networks.find(host.state, reference) for reference in references):
-        members = {
-            id: {
-                "Name": e.container_name, "IPv4Address": f"{e.ip}/{ipam.prefix_length(network.subnet)}", "MacAddress": e.mac,
-                "HostLink": e.host_link,
-            }
-            for id, group in groups.items() for e in group if e.network == network.name
-        }  # fmt: skip
-        documents.append({
-            "Name": network.name, "Id": network.id, "Created": rfc3339(int(network.created * 1e9)), "Scope": "local",
-            "Driver": network.driver, "EnableIPv6": False, "Internal": network.internal, "Bridge": network.bridge,
-            "IPAM": {"Driver": "default", "Config": [{"Subnet": network.subnet, "Gateway": network.gateway}]},
-            "Containers": members, "Labels": network.labels, "Mtu": network.mtu,
-        })  # fmt: skip
-    return documents
+
+def unmake(host: Host, network: Network) -> list[str]:
+    """Remove the network that a failed run had made on first use, unless somebody else is in it by now; returns what went wrong."""
+    try:
+        remove(host, network.name)
+    except (NotFoundError, StateError):
+        return []  # gone already, or in use
+    except MinidockerError as error:
+        return [str(error)]
+    return []

@@ -56,24 +56,18 @@ class Prepared:
         request, around = self.request, self.around
         around.hostname = request.hostname or self.id[:12]
         around.sysctls = config.network_sysctls(os.path.isdir("/proc/sys/net/ipv6"))
-        kind, _, name = request.network.partition(":")
+        kind, _, name = request.mode.partition(":")
         if kind == "container":
             self.joins = _running(host, name)
             around.netns = f"/proc/{self.joins.pid}/ns/net"
             around.sysctls = {}
             around.hostname = request.hostname or self.joins.request.hostname or self.joins.short_id
-        elif request.network == "host":
+        elif kind == "host":
             around.netns = None
             around.sysctls = {}
             around.hostname = request.hostname or os.uname().nodename
-        if kind == "container" or request.network in ("host", "none"):
-            asked = ((request.ip, "--ip"), (request.mac_address, "--mac-address"), (request.network_aliases, "--network-alias"),
-                     (request.publish, "-p"))  # fmt: skip
-            for value, option in asked:
-                if value:
-                    raise UsageError(
-                        f"{option} needs a network of its own, and --net {request.network} has none", "--net br0, or leave it out"
-                    )
+        if kind and (request.publish or request.publish_all):
+            raise UsageError(f"-p needs a network of its own, and --net {request.mode} has none", "--net br0, or leave it out")
 
     def _find_user(self) -> None:
         root = os.open(self.view.lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -91,14 +85,15 @@ class Prepared:
         explicit = name.startswith(("./", "../"))
         if not ("/" in name if self.view.host else explicit):
             return
-        path = os.path.normpath(os.path.join(_working_directory(), name))
+        directory = request.directory or _working_directory()
+        path = os.path.normpath(os.path.join(directory, name))
         if not self.view.host and (self._in_rootfs(path) or not os.path.exists(path)):
             return
         check_program(path, name)
         if not self.view.shows(path):
             self.around.program = (path, path)
         if request.workdir is None:
-            self.around.workdir = _working_directory()
+            self.around.workdir = request.directory = directory  # for its next start, too, wherever that is asked for
         else:
             request.command[0] = path  # a relative one would be looked for below -w
 

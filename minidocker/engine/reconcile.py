@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from minidocker.engine.host import Host, lock_holder
+from minidocker.engine.host import Host, is_locked, lock_holder
 from minidocker.errors import MinidockerError
 from minidocker.storage import containers
 
@@ -20,6 +20,27 @@ def sweep(host: Host, but: str = "") -> None:
     for id in {*unfinished, *os.listdir(f"{host.run}/containers")}:
         if id != but and not lock_holder(f"{host.run_directory(id)}/lock"):
             _settle(host, id)
+    for id, network in containers.half_connected(host.state):
+        if not is_locked(connecting(host, id)):
+            from minidocker.engine import connection
+
+            connection.undo(host, id, network)
+    _tend_dns(host)
+
+
+def connecting(host: Host, id: str) -> str:
+    """The file whose lock is held while a running container is being put into a network."""
+    return f"{host.run_directory(id)}/connecting"
+
+
+def _tend_dns(host: Host) -> None:
+    """Only where there is some: what is needed for it costs milliseconds to load."""
+    if os.path.isdir(f"{host.run}/resolvers") and (names := os.listdir(f"{host.run}/resolvers")):
+        for name in names:
+            if not is_locked(f"{host.run}/resolvers/{name}") or not containers.count_in(host.state, name):
+                from minidocker.engine import resolver
+
+                resolver.settle(host, name)
 
 
 def look(host: Host) -> None:

@@ -11,7 +11,7 @@ import os
 
 from minidocker.engine.client import Client
 from minidocker.engine.host import Host
-from minidocker.errors import UsageError
+from minidocker.errors import StateError, UsageError
 from minidocker.spec.request import RunRequest
 
 TYPE_CHECKING = False
@@ -35,6 +35,36 @@ def detach(host: Host, request: RunRequest, write: Callable[[int, bytes], None],
     return _fork_monitor(host, request, write, explain).until_started()
 
 
+def start(host: Host, reference: str, explain: Callable[[str], None]) -> None:
+    """Start a container that has ended again, in the background: the same request, its own file system, the addresses that it had where
+    they are free. One that runs is left alone."""
+    from minidocker.engine import reconcile
+    from minidocker.storage import containers
+
+    reconcile.sweep(host)
+    record = containers.find(host.state, reference)
+    if record.status == containers.RUNNING:
+        return
+    if record.status != containers.EXITED:
+        raise StateError(f"container `{record.name}` is {record.status}", "try again in a moment")
+    request = record.request
+    request.detach, request.explain = True, False
+    _fork_monitor(host, request, lambda descriptor, data: None, explain, record.id).until_started()
+
+
+def restart(host: Host, reference: str, timeout: float | None, explain: Callable[[str], None]) -> None:
+    """Stop a container, if it runs, and start it again."""
+    from minidocker.engine import lifecycle, reconcile
+    from minidocker.storage import containers
+
+    reconcile.sweep(host)
+    record = containers.find(host.state, reference)
+    if record.request.remove:
+        raise StateError(f"container `{record.name}` was run with --rm, and is gone when it stops", "run it without --rm")
+    lifecycle.stop(host, record.id, timeout)
+    start(host, record.id, explain)
+
+
 def script(host: Host, request: RunRequest) -> str:
     """The bash script that would do it; nothing is done."""
     from minidocker.engine import launch
@@ -42,13 +72,15 @@ def script(host: Host, request: RunRequest) -> str:
     return launch.planned(host, request).script()
 
 
-def _fork_monitor(host: Host, request: RunRequest, write: Callable[[int, bytes], None], explain: Callable[[str], None]) -> Client:
+def _fork_monitor(
+    host: Host, request: RunRequest, write: Callable[[int, bytes], None], explain: Callable[[str], None], id: str = ""
+) -> Client:
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         from minidocker.engine import launch
 
         ours.close()
-        launch.become_monitor(host, request, theirs)
+        launch.become_monitor(host, request, theirs, id)
     theirs.close()
     return Client(
         ours, interactive=request.interactive, tty=request.tty, detach_keys=request.detach_keys,

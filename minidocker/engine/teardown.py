@@ -2,15 +2,17 @@
 
     release    what it holds of the kernel and of /run: its name under /run/netns first (a reused pid would make it a stranger's),
                then processes and cgroup, published ports, its line in the hosts file
-    finish     release, then the record: exited, or with --rm gone with its files; last its run directory with the monitor's lock
+    finish     release, then the record: exited, or with --rm gone with its files; the DNS of a network where it was the last; last its
+               run directory with the monitor's lock
 """
 
 from __future__ import annotations
 
-from minidocker.engine import wiring
+from minidocker.engine import resolver, wiring
 from minidocker.engine.host import Host
 from minidocker.errors import KernelError, MinidockerError
 from minidocker.network import names
+from minidocker.spec import fastjson
 from minidocker.storage import containers, rootfs
 
 TYPE_CHECKING = False
@@ -26,7 +28,7 @@ def release(host: Host, record: containers.Record) -> list[str]:
         lambda: names.withdraw_netns(record.name, record.netns, record.pid),
         lambda: host.face.kill(cgroup),
         lambda: host.face.remove(cgroup, host.own_cgroup(record.request.cgroup_parent)),
-        lambda: wiring.disconnect(host, record),
+        lambda: wiring.release(host, record),
     ):
         _attempt(step, troubles)
     return troubles
@@ -46,6 +48,7 @@ def finish(host: Host, record: containers.Record, exit_code: int | None, finishe
     state = host.state
     vanish = record.request.remove or record.status in (containers.CREATING, containers.REMOVING)
     oom_killed = _oom_killed(host, record)
+    places = containers.endpoints(state, record).get(record.id, [])
     troubles = release(host, record)
     if vanish:
         _attempt(lambda: rootfs.remove_tree(host.data_directory(record.id)), troubles)
@@ -57,7 +60,10 @@ def finish(host: Host, record: containers.Record, exit_code: int | None, finishe
             containers.update(
                 state, record.id, status=containers.EXITED, exit_code=exit_code, finished=finished, oom_killed=int(oom_killed),
                 pid=0, netns=0, error="; ".join([error, *troubles] if error else troubles),
+                addresses=fastjson.dumps({place.network: place.ip for place in places}),
             )  # fmt: skip
+    for place in places:
+        _attempt(lambda name=place.network: resolver.settle(host, name), troubles)  # type: ignore[misc]
     # last: as long as the lock file is there nobody else takes this container for abandoned
     _attempt(lambda: host.drop_run_directory(record.id), troubles)
     return troubles

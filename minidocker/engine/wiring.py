@@ -1,6 +1,7 @@
-"""How one container is joined to the world: its lease and ports, its network plan, its hosts, hostname and resolv.conf.
+"""How one container is joined to the world: the plans of its places in networks, and what of them is taken back when it ends.
 
-The engine's side of network/: records and state here, plans there.
+The engine's side of network/: records and state here, plans there. What it takes in the first transaction: leases.py; its hosts,
+hostname and resolv.conf: namefiles.py; its networks' DNS: resolver.py.
 """
 
 from __future__ import annotations
@@ -8,239 +9,104 @@ from __future__ import annotations
 import os
 
 from minidocker.engine.host import Host
+from minidocker.engine.leases import Link
 from minidocker.engine.prepare import Prepared
-from minidocker.errors import MinidockerError, NotFoundError, StateError
-from minidocker.network import endpoint, ipam, names, ownership
-from minidocker.plan import FILESYSTEM, At, Plan, Step, quote
-from minidocker.spec.records import Endpoint, Network, Port
-from minidocker.spec.request import NetworkRequest
-from minidocker.storage import containers, networks, rootfs
+from minidocker.network import endpoint, inside, names, ownership
+from minidocker.plan import At, Plan
+from minidocker.spec.records import BRIDGE, PTP, Network
+from minidocker.storage import containers, networks
 
-DEFAULT_NETWORK = "br0"
-
-
-class Link:
-    """A container's place in a network: both None for --net none, host and container:NAME. `made`: this run made the network."""
-
-    __slots__ = ("endpoint", "made", "network", "ready")
-
-    def __init__(self, network: Network | None, endpoint: Endpoint | None, made: bool) -> None:
-        self.network = network
-        self.endpoint = endpoint
-        self.made = made
-        self.ready: ownership.Ready | None = None
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minidocker.network.ptp import Peer
 
 
-def register(host: Host, prepared: Prepared, name: str) -> Link:
-    """Inside the transaction that records the container: take an address and the host ports. Raises what is taken."""
-    request, state = prepared.request, host.state
-    if prepared.around.netns != "" or request.network == "none":
-        return Link(None, None, False)
-    network = networks.get(state, request.network)
-    made = network is None and request.network == DEFAULT_NETWORK
-    if network is None:
-        network = _designed(host) if made else networks.find(state, request.network, DEFAULT_NETWORK)
-    if request.ip:
-        ip = ipam.check_address(network.subnet, network.gateway, request.ip)
-    else:
-        taken = containers.taken_ips(state, network.name)
-        ip = ipam.allocate(network.subnet, taken, networks.last_ip(state, network.name), network.gateway)
-        macs = set() if request.mac_address else containers.taken_macs(state, network.name)
-        while ipam.mac_of(ip) in macs:  # somebody chose the MAC that goes with this address
-            taken.add(ip)
-            ip = ipam.allocate(network.subnet, taken, ip, network.gateway)
-    ports: list[Port] = []
-    if request.publish:
-        from minidocker.engine.ports import chosen
+def bring_up(host: Host, links: list[Link]) -> Plan:
+    """Make the networks' bridges where they are missing; returns what was done for it."""
+    done = Plan()
+    for link in links:
+        if link.network.driver != BRIDGE:
+            continue
+        link.ready = ownership.ready(link.network, host.tag)
+        if not link.ready.complete:
+            from minidocker.engine import networks as management  # only for the first container of a network
 
-        ports = chosen(host, request.publish)
-    if made:
-        networks.insert(state, network)
-    aliases = list(request.network_aliases)
-    if request.hostname and request.hostname != name:
-        aliases.append(request.hostname)
-    place = Endpoint(network.name, prepared.id, name, ip, request.mac_address or ipam.mac_of(ip), 1, aliases, ports)
-    containers.add_endpoint(state, place)
-    containers.add_ports(state, prepared.id, ports)
-    return Link(network, place, made)
+            link.ready, plan = management.bring_up(host, link.network)
+            done += plan
+    return done
 
 
-def _designed(host: Host) -> Network:
-    from minidocker.engine import networks as management
-
-    return management.designed(host, NetworkRequest(DEFAULT_NETWORK))
-
-
-def bring_up(host: Host, link: Link) -> Plan:
-    """Make the network's bridge where it is missing; returns what was done for it."""
-    if link.network is None:
-        return Plan()
-    link.ready = ownership.ready(link.network, host.tag)
-    if link.ready.complete:
-        return Plan()
-    from minidocker.engine import networks as management  # only for the first container of a network
-
-    link.ready, plan = management.bring_up(host, link.network)
-    return plan
-
-
-def planned_up(host: Host, link: Link) -> Plan:
+def planned_up(host: Host, links: list[Link]) -> Plan:
     """What `bring_up` would do."""
-    if link.network is None:
-        return Plan()
     from minidocker.engine import networks as management
-    from minidocker.network import bridge
+    from minidocker.network import forwarding
 
-    plan, _ = management.planned_up(host, link.network)
-    link.ready = ownership.ready(link.network, host.tag)
-    link.ready.mtu = link.ready.mtu or bridge.observed(link.network, host.tag).mtu  # what the bridge will have
-    return plan
+    done = Plan()
+    for link in links:
+        if link.network.driver == BRIDGE:
+            plan, before = management.planned_up(host, link.network)
+            link.ready = ownership.ready(link.network, host.tag)
+            # what the bridge will have
+            link.ready.mtu = link.ready.mtu or forwarding.observed(link.network, host.tag, before).mtu
+            done += plan
+    return done
 
 
-def plan(host: Host, prepared: Prepared, link: Link) -> Plan:
+def plan(host: Host, prepared: Prepared, links: list[Link]) -> Plan:
     """The steps for the container's new network namespace."""
-    if link.network is not None and link.endpoint is not None:
-        return endpoint.attach(link.network, host.tag, link.endpoint, link.ready)
-    return endpoint.loopback() if prepared.around.netns == "" else Plan()
+    if prepared.around.netns != "":
+        return Plan()
+    if not links:
+        return Plan([inside.Loopback()])
+    made = Plan()
+    for link in links:
+        if link.network.driver == PTP:
+            link.peer = peer(host, link)
+        made += endpoint.attach(link.network, host.tag, link.endpoint, link.ready, link.default, link.peer)
+    return made
 
 
-def disconnect(host: Host, record: containers.Record) -> None:
-    """Take back what of the container's network does not go with its namespace. Idempotent."""
+def peer(host: Host, link: Link) -> Peer | None:
+    """The other container of a ptp network; its namespace is held open until this process ends."""
+    from minidocker.network import ptp
+
+    for id, group in containers.endpoints(host.state).items():
+        for place in group:
+            if place.network == link.network.name and id != link.endpoint.container_id:
+                record = containers.get(host.state, id)
+                return ptp.Peer(place, record.pid if record else 0, namespace(record) if record else -1)
+    return None
+
+
+def namespace(record: containers.Record) -> int:
+    """A descriptor of a running container's network namespace, -1 where it has none (any more)."""
+    if not record.pid:
+        return -1
+    try:
+        descriptor = os.open(f"/proc/{record.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return -1
+    if os.fstat(descriptor).st_ino != record.netns:  # its process has ended, and the number may be a stranger's by now
+        os.close(descriptor)
+        return -1
+    return descriptor
+
+
+def release(host: Host, record: containers.Record) -> None:
+    """Take back what of the container's networks does not go with its namespace. Idempotent."""
     for place in containers.endpoints(host.state, record).get(record.id, []):
-        names.remove(host.names_directory(place.network), record.id)
+        names.remove(host.names_directory(place.network), record.id, [place.ip, place.ip6])
         network = networks.get(host.state, place.network)
         if network is not None:
             endpoint.detach(network, host.tag, place).run(At())
 
 
-def unmake(host: Host, link: Link) -> list[str]:
-    """Remove the network that a failed run had made on first use, unless somebody else is in it by now; returns what went wrong."""
-    if link.network is None:
-        return []
-    from minidocker.engine import networks as management
+def unmake(host: Host, links: list[Link]) -> list[str]:
+    """Remove the network that a failed run had made on first use; returns what went wrong."""
+    troubles: list[str] = []
+    made: list[Network] = [link.network for link in links if link.made]
+    for network in made:
+        from minidocker.engine import networks as management
 
-    try:
-        management.remove(host, link.network.name)
-    except (NotFoundError, StateError):
-        return []  # gone already, or in use
-    except MinidockerError as error:
-        return [str(error)]
-    return []
-
-
-# --- hosts, hostname, resolv.conf ---------------------------------------------------------------------------------------------------------
-
-
-def name_files(host: Host, prepared: Prepared, link: Link) -> dict[str, str]:
-    """Say in `prepared` which files are bound over the container's three; returns host path -> text of those that are its own.
-
-    In a network all share one hosts file, so that a new name costs the same however many there are; it is read-only, or one
-    container could rename the others.
-    """
-    request, directory = prepared.request, host.data_directory(prepared.id)
-    own = {f"{directory}/hostname": prepared.around.hostname + "\n"}
-    if prepared.joins is not None:
-        joined = host.data_directory(prepared.joins.id)
-        three = ((f"{joined}/hosts", "/etc/hosts"), (f"{joined}/resolv.conf", "/etc/resolv.conf"))
-        paths = [(path, destination) for path, destination in three if os.path.exists(path)]
-        if prepared.joins.request.network not in ("none", "host") and not os.path.exists(f"{joined}/hosts"):
-            paths.append((hosts_path(host, prepared.joins), "/etc/hosts"))
-        prepared.around.files = [(f"{directory}/hostname", "/etc/hostname", False), *((a, b, True) for a, b in paths)]
-        return own
-    own[f"{directory}/resolv.conf"] = _resolv_conf(host, prepared)
-    if link.network is not None:
-        private = f".{prepared.id}" if request.add_hosts else ""
-        hosts, shared = f"{host.names_directory(link.network.name)}/{names.HOSTS}{private}", True
-    else:
-        hosts, shared = f"{directory}/hosts", False
-        on_host = request.network == "host"
-        text = _read("/etc/hosts") if on_host else names.hosts_header()
-        own[hosts] = text + "".join(f"{ip}\t{name}\n" for name, ip in request.add_hosts)
-    prepared.around.files = [
-        (hosts, "/etc/hosts", shared), (f"{directory}/hostname", "/etc/hostname", False),
-        (f"{directory}/resolv.conf", "/etc/resolv.conf", False),
-    ]  # fmt: skip
-    return own
-
-
-def hosts_path(host: Host, record: containers.Record) -> str:
-    private = f".{record.id}" if record.request.add_hosts else ""
-    return f"{host.names_directory(record.request.network)}/{names.HOSTS}{private}"
-
-
-def files(host: Host, prepared: Prepared, link: Link) -> Plan:
-    """The container's directory, its own files, and its name in its network's hosts file."""
-    steps: list[Step] = [] if prepared.request.rootfs else [rootfs.MakeSkeleton(prepared.view.lower)]
-    steps.append(MakeFiles(host.data_directory(prepared.id), name_files(host, prepared, link)))
-    if link.network is not None and link.endpoint is not None:
-        steps.append(AddName(host.names_directory(link.network.name), link.endpoint, prepared.request.add_hosts))
-    return Plan(steps)
-
-
-def _resolv_conf(host: Host, prepared: Prepared) -> str:
-    request = prepared.request
-    text = _read("/etc/resolv.conf")
-    if request.network == "host" and not (request.dns or request.dns_search or request.dns_options):
-        return text
-    made, dropped = names.resolv_conf(text, _read("/run/systemd/resolve/resolv.conf"), request.dns, request.dns_search, request.dns_options)
-    if dropped and "nameserver" not in made and request.network != "none":
-        host.notice(f"the host's nameserver {', '.join(dropped)} cannot be reached from a container, which so has none; --dns gives it one")
-    return made
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read().decode(errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
-class MakeFiles(Step):
-    """The container's own directory and files; its record says what to remove."""
-
-    title = FILESYSTEM
-    why = "the container's own layer of the file system, and its files"
-
-    def __init__(self, directory: str, files: dict[str, str]) -> None:
-        self.directory = directory
-        self.files = files
-
-    def shell(self) -> str:
-        lines = [f"mkdir -p {quote(self.directory)}/upper {quote(self.directory)}/work"]
-        return "\n".join(lines + [f"printf %s {quote(text)} > {quote(path)}" for path, text in self.files.items()])
-
-    def apply(self, at: At) -> None:
-        rootfs.make_layers(self.directory)
-        for path, text in self.files.items():
-            with open(path, "wb", buffering=0) as file:
-                file.write(text.encode())
-                os.fchmod(file.fileno(), 0o644)
-
-
-class AddName(Step):
-    """The container's line in the hosts file of its network."""
-
-    title = FILESYSTEM
-    why = "its neighbours find it by name from here on"
-
-    def __init__(self, directory: str, place: Endpoint, add_hosts: list[tuple[str, str]]) -> None:
-        self.directory = directory
-        self.id = place.container_id
-        self.line = names.hosts_line(place.ip, place.container_name, place.aliases, place.container_id)
-        self.add_hosts = add_hosts
-
-    def shell(self) -> str:
-        hosts = quote(f"{self.directory}/{names.HOSTS}")
-        header = names.hosts_header()
-        lines = [f"mkdir -p {quote(self.directory)}", f"[ -e {hosts} ] || printf %s {quote(header)} > {hosts}"]
-        if self.add_hosts:
-            others = f"tail -n +{header.count(chr(10)) + 1} {hosts}"
-            lines.append(f"{{ printf %s {quote(names.hosts_header(self.add_hosts))}; {others}; }} > {hosts}.{self.id}")
-        return "\n".join([*lines, f"printf %s {quote(self.line)} | tee -a {hosts}* > /dev/null"])
-
-    def apply(self, at: At) -> None:
-        names.create(self.directory)
-        if self.add_hosts:
-            names.create_private(self.directory, self.id, self.add_hosts)
-        names.add(self.directory, self.line)
+        troubles += management.unmake(host, network)
+    return troubles

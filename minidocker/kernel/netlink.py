@@ -1,16 +1,17 @@
 """Netlink sockets: many messages in one send, every acknowledgement read, the first failure raised by the name of what failed.
 
-What a message says is not here: rtnetlink.py has links, addresses, routes and neighbours, nftables.py the one message of
-nfnetlink that we speak ourselves. netlink(7), linux/netlink.h.
+What a message says is not here: rtnetlink.py has links, addresses, routes and neighbours, nftables.py, nfset.py and
+conntrack.py the few of nfnetlink that we speak ourselves. netlink(7), linux/netlink.h.
 
 The kernel works through a batch inside the sending system call and goes on after a message that failed; so whatever must not
-happen when an earlier message failed belongs in a later batch.
+happen when an earlier message failed belongs in a later batch, or, where the subsystem has them, in a transaction.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from _socket import AF_NETLINK, SO_RCVBUF, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET, socket
+from _socket import AF_NETLINK, MSG_DONTWAIT, SO_RCVBUF, SO_SNDBUF, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET, socket
 from _struct import Struct
 
 from minidocker.errors import KernelError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 SOL_NETLINK = 270
 NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 10, 11, 12
+SO_SNDBUFFORCE = 32  # asm-generic/socket.h; _socket does not have it
 CLONE_NEWNET = 0x40000000
 
 NLMSG_NOOP, NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 1, 2, 3, 4
@@ -37,9 +39,10 @@ _ATTRIBUTE = Struct("=HH")
 _SEQUENCE = Struct("=I")
 _ERROR = Struct("=i")
 
-# Messages a send: their acknowledgements (under 1 KiB each as the kernel accounts them) must fit the default receive buffer.
+# Messages a send of a batch: their acknowledgements (under 1 KiB each as the kernel accounts them) must fit the default receive buffer.
 _MESSAGES_A_SEND = 64
 _RECEIVE = 1 << 16
+_SEND_OVERHEAD = 32  # what netlink_sendmsg keeps of the send buffer
 
 
 class Message(bytes):
@@ -132,6 +135,26 @@ class Socket:
             if failure is not None:
                 raise failure
 
+    def transaction(self, messages: Sequence[Message]) -> None:
+        """Send `messages`, which the subsystem does as a whole or not at all, in one system call however long they are.
+
+        One of them at least must ask for its acknowledgement (NLM_F_ACK); of the others only a failure is told. Raises
+        KernelError for the first that failed; then nothing has changed.
+        """
+        self._make_room(sum(map(len, messages)))
+        first = self._send(messages)
+        failure: KernelError | None = None
+        answered = False
+        # The kernel has said all that it will when send returns, so nothing is ever waited for.
+        for type_, _, body in self._replies(lowest=first, flags=MSG_DONTWAIT):
+            if type_ == NLMSG_ERROR:
+                answered = True
+                failure = failure or _failure(messages[_SEQUENCE.unpack_from(body, _ERROR.size + 8)[0] - first], body)
+        if failure is not None:
+            raise failure
+        if not answered:
+            raise KernelError(messages[0].what, 0, "no answer")
+
     def get(self, message: Message) -> bytes:
         """The body of the one message that answers `message`. Raises KernelError (ENODEV: no such link)."""
         self._send([message])
@@ -191,21 +214,51 @@ class Socket:
             raise KernelError.of(messages[0].what, error) from error
         return first
 
-    def _replies(self, lowest: int = 0) -> Iterator[tuple[int, int, bytes]]:
-        """(type, flags, body) of each message that answers what was sent last, or since number `lowest`."""
+    def _make_room(self, size: int) -> None:
+        """Let one send be of `size` bytes: a message has to fit the send buffer, 208 KiB where nobody changed it. Beyond
+        net.core.wmem_max only the host's root gets; where that is too little the send says so (EMSGSIZE)."""
+        if size + _SEND_OVERHEAD <= self._socket.getsockopt(SOL_SOCKET, SO_SNDBUF):
+            return
+        try:
+            self._socket.setsockopt(SOL_SOCKET, SO_SNDBUFFORCE, size)  # the kernel doubles it, for its own needs
+        except PermissionError:  # root of a user namespace
+            self._socket.setsockopt(SOL_SOCKET, SO_SNDBUF, size)
+
+    def _replies(self, lowest: int = 0, flags: int = 0) -> Iterator[tuple[int, int, bytes]]:
+        """(type, flags, body) of each message that answers what was sent last, or since number `lowest`. With MSG_DONTWAIT it
+        ends with what is there, and that some did not fit the receive buffer is no matter: the first ones are there."""
         lowest = lowest or self._sequence
         while True:
             try:
-                data = self._socket.recv(_RECEIVE)
+                data = self._socket.recv(_RECEIVE, flags)
+            except BlockingIOError:
+                return
             except OSError as error:
+                if error.errno == errno.ENOBUFS and flags & MSG_DONTWAIT:
+                    continue
                 raise KernelError.of("read from netlink", error) from error
             offset = 0
             while offset + HEADER.size <= len(data):
-                length, type_, flags, sequence, _ = HEADER.unpack_from(data, offset)
+                length, type_, marks, sequence, _ = HEADER.unpack_from(data, offset)
                 if sequence >= lowest and type_ != NLMSG_NOOP:
                     body = data[offset + HEADER.size : offset + length]
-                    yield type_, flags, _with_text(body, flags) if type_ == NLMSG_ERROR else body
+                    yield type_, marks, _with_text(body, marks) if type_ == NLMSG_ERROR else body
                 offset += (max(length, HEADER.size) + 3) & ~3
+
+
+_kept: tuple[int, int, Socket] | None = None
+
+
+def netfilter() -> Socket:
+    """This process's socket to netfilter in the thread's network namespace. It stays open, not to be closed by who uses it: closing
+    one waits until the kernel has freed what nftables deleted before, an RCU grace period of 8 to 24 ms."""
+    global _kept
+    here = os.getpid(), os.stat("/proc/thread-self/ns/net").st_ino  # a forked child must not read its parent's answers
+    if _kept is None or _kept[:2] != here:
+        if _kept is not None:
+            _kept[2].close()
+        _kept = (*here, Socket(protocol=NETLINK_NETFILTER))
+    return _kept[2]
 
 
 def _open(protocol: int) -> socket:

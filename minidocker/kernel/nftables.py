@@ -11,14 +11,15 @@ import os
 from _struct import Struct
 
 from minidocker.errors import KernelError, MinidockerError, UnsupportedError
-from minidocker.kernel.netlink import NETLINK_NETFILTER, Message, Socket, text
+from minidocker.kernel.netlink import Message, netfilter, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 NFPROTO = {"inet": 1, "ip": 2, "arp": 3, "netdev": 5, "bridge": 7, "ip6": 10}
-_NFNL_SUBSYS_NFTABLES, _NFT_MSG_GETTABLE, _NFTA_TABLE_NAME = 10, 1, 1
+_NFNL_SUBSYS_NFTABLES, _NFT_MSG_GETTABLE, _NFT_MSG_GETCHAIN = 10, 1, 4
+_NFTA_TABLE_NAME, _NFTA_CHAIN_TABLE, _NFTA_CHAIN_NAME = 1, 1, 3
 _NFGENMSG = Struct("=BBH")  # struct nfgenmsg: family, version, resource
 _SBIN = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 
@@ -65,11 +66,19 @@ def tables(family: str) -> list[str]:
 
 def table_exists(family: str, name: str) -> bool:
     """Whether the kernel has the table: one message and its answer, some 30 us."""
+    return _exists(table_get(family, name))
+
+
+def chain_exists(family: str, table: str, name: str) -> bool:
+    """Whether the kernel has the chain; as cheap."""
+    return _exists(chain_get(family, table, name))
+
+
+def _exists(asked: Message) -> bool:
     try:
-        with Socket(protocol=NETLINK_NETFILTER) as netfilter:
-            netfilter.get(table_get(family, name))
+        netfilter().get(asked)
     except KernelError as error:
-        # A kernel without nftables refuses the socket, or knows no such subsystem: there is no table either.
+        # A kernel without nftables refuses the socket, or knows no such subsystem: there is nothing in it either.
         if error.errno in (errno.ENOENT, errno.EPROTONOSUPPORT, errno.EINVAL):
             return False
         raise
@@ -80,6 +89,12 @@ def table_get(family: str, name: str) -> Message:
     """The message that asks for one table."""
     return Message.build(f"look up nftables table `{family} {name}`", _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETTABLE, 0,
                          _NFGENMSG.pack(NFPROTO[family], 0, 0), text(_NFTA_TABLE_NAME, name))
+
+
+def chain_get(family: str, table: str, name: str) -> Message:
+    """The message that asks for one chain."""
+    return Message.build(f"look up nftables chain `{family} {table} {name}`", _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETCHAIN, 0,
+                         _NFGENMSG.pack(NFPROTO[family], 0, 0), text(_NFTA_CHAIN_TABLE, table), text(_NFTA_CHAIN_NAME, name))
 
 
 def quoted(name: str) -> str:

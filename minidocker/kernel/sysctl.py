@@ -6,6 +6,13 @@ from __future__ import annotations
 import os
 
 from minidocker.errors import KernelError
+from minidocker.kernel import libc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_CLONE_NEWNET = 0x40000000
 
 FORWARDING_OF_ALL = "net/ipv4/conf/all/forwarding"
 
@@ -39,3 +46,18 @@ def write(name: str, value: str) -> None:
             os.close(fd)
     except OSError as error:
         raise KernelError.of(f"set `{name}` to {value}", error) from error
+
+
+def write_in(netns: int, values: Iterable[tuple[str, str]]) -> None:
+    """Set each (name, value) of net/ in the network namespace behind descriptor `netns`: those of whoever opens them (net/net_sysctl in
+    the kernel), so the thread goes there and comes back. Raises KernelError."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        libc.setns(netns, _CLONE_NEWNET)
+        try:
+            for name, value in values:
+                write(name, value)
+        finally:
+            libc.setns(home, _CLONE_NEWNET)
+    finally:
+        os.close(home)

@@ -1,11 +1,14 @@
-"""A container's place in a bridge network: a veth whose far end is made inside the container's network namespace.
+"""A container's place in a network: what joins it, and what has to be taken back when it goes.
 
-    host namespace                                  container's namespace
+In a bridge network that is a veth whose far end is made inside the container's network namespace:
+
+    host namespace                                     container's namespace
+    its port of the bridge: what may come in by it
     create veth (far end: MAC, MTU, name, netns)
-    alias, up, permanent neighbour                  lo up, address, up, permanent neighbour, default route
+    alias, up, permanent neighbours                    lo up, addresses, up, permanent neighbours, default route
     published ports: one nft transaction, if any
 
-The veth ends with the namespace; `detach` takes back only what stays on the host.
+The veth ends with the namespace; `detach` takes back only what stays on the host. ptp.py and macvlan.py have the other two kinds.
 """
 
 from __future__ import annotations
@@ -15,60 +18,78 @@ import os
 
 from minidocker.errors import ConflictError, KernelError
 from minidocker.kernel.netlink import Socket
-from minidocker.kernel.rtnetlink import (
-    LOOPBACK,
-    address_add,
-    default_route_add,
-    link_announces,
-    link_delete,
-    link_set,
-    neighbour_add,
-    neighbour_delete,
-    veth_create,
-)
-from minidocker.network.ipam import host_mac_of, prefix_length
-from minidocker.network.ownership import OURS, Ready, bridge_mac, inspect_link, link_alias, own_link, state_of
+from minidocker.kernel.rtnetlink import link_delete, link_set, neighbour_add, neighbour_delete, veth_create
+from minidocker.kernel.sysctl import write
+from minidocker.network import firewall, inside, publish
+from minidocker.network.ipam import host_mac_of
+from minidocker.network.ownership import FAMILY, FRAMES, OURS, Ready, inspect_link, link_alias, own_link, state_of
+from minidocker.network.ruleset import sender_elements
 from minidocker.plan import NETWORK, At, Plan, Step, quote
+from minidocker.spec.records import BRIDGE, PTP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from minidocker.network.ptp import Peer
     from minidocker.spec.records import Endpoint, Network
 
 _IPV6_MINIMUM_MTU = 1280  # below it the kernel gives an interface no IPv6 state that could be set (RFC 8200)
-_INSIDE = "nsenter --net=/proc/$PID/ns/net"
 
 
-def attach(network: Network, tag: str, endpoint: Endpoint, bridge: Ready | None = None) -> Plan:
-    """Connect a container: its veth, its address and routes inside, its published ports. `bridge` is what `ready` found (else the
-    bridge is looked up when the plan is run); `At.netns` is the container's namespace."""
-    steps: list[Step] = [Connect(network, tag, endpoint, bridge), Configure(network, endpoint)]
-    if endpoint.ports:
-        from minidocker.network import firewall, flows, publish, sysctl  # only with -p
+def attach(
+    network: Network, tag: str, endpoint: Endpoint, bridge: Ready | None = None, default: bool = True, peer: Peer | None = None
+) -> Plan:
+    """Connect a container: its interface, its addresses and routes inside, its published ports. `bridge` is what `ready` found (else the
+    bridge is looked up when the plan is run); `default` says that it has its default route by this network; `peer` is the other container
+    of a ptp network. `At.netns` is the container's namespace."""
+    configure = inside.Configure(network, endpoint, default)
+    if network.driver == PTP:
+        from minidocker.network import ptp
 
-        if any(map(publish.reaches_loopback, endpoint.ports)):
-            steps.append(sysctl.Set(f"net/ipv4/conf/{network.bridge}/route_localnet", "1",
-                                    "a port published on 127.0.0.1 is answered from the bridge; the table drops all else for 127/8"))
-        steps.append(firewall.Publish(tag, endpoint))
-        if flows.any_udp(endpoint.ports):
-            steps.append(flows.Forget(endpoint))
+        return Plan([ptp.Cable(network, tag, endpoint, peer), configure])
+    if network.driver != BRIDGE:
+        from minidocker.network import macvlan
+
+        return Plan([macvlan.Create(network, endpoint), configure])
+    return Plan([firewall.Guard(tag, endpoint), Connect(network, tag, endpoint, bridge), configure]) + published(network, tag, endpoint)
+
+
+def published(network: Network, tag: str, endpoint: Endpoint) -> Plan:
+    """The container's published ports; its port of the bridge is there already."""
+    if not endpoint.ports:
+        return Plan()
+    from minidocker.network import flows, sysctl  # only with -p
+
+    steps: list[Step] = []
+    if any(map(publish.reaches_loopback, endpoint.ports)):
+        steps.append(sysctl.Set(f"net/ipv4/conf/{network.bridge}/route_localnet", "1",
+                                "a port published on 127.0.0.1 is answered from the bridge; the table drops all else for 127/8"))
+    steps += [Hairpin(endpoint), firewall.Publish(tag, endpoint)]
+    if flows.any_udp(endpoint.ports):
+        steps.append(flows.Forget(endpoint))
+    return Plan(steps)
+
+
+def withdrawn(tag: str, endpoint: Endpoint) -> Plan:
+    """Its published ports taken back. Idempotent."""
+    if not endpoint.ports:
+        return Plan()
+    from minidocker.network import flows
+
+    steps: list[Step] = [firewall.Remove(tag, FAMILY, publish.elements(endpoint), "its published ports")]
+    if flows.any_udp(endpoint.ports):
+        steps.append(flows.Forget(endpoint))
     return Plan(steps)
 
 
 def detach(network: Network, tag: str, endpoint: Endpoint) -> Plan:
-    """Take back what does not go with the container's namespace: its neighbour entry and its published ports. Idempotent."""
-    steps: list[Step] = [Forget(network, tag, endpoint)]
-    if endpoint.ports:
-        from minidocker.network import firewall, flows, publish
-
-        steps.append(firewall.Remove(tag, publish.elements(endpoint.ports, endpoint.ip), "its published ports"))
-        if flows.any_udp(endpoint.ports):
-            steps.append(flows.Forget(endpoint))
-    return Plan(steps)
-
-
-def loopback() -> Plan:
-    """`--net none`: only lo, up."""
-    return Plan([Loopback()])
+    """Take back what does not go with the container's namespace: in a bridge network its neighbour entries, what may come in by its port,
+    and its published ports. Idempotent."""
+    if network.driver != BRIDGE:
+        return Plan()
+    return withdrawn(tag, endpoint) + Plan([
+        Forget(network, tag, endpoint),
+        firewall.Remove(tag, FRAMES, sender_elements(endpoint), "what was let in from its port"),
+    ])  # fmt: skip
 
 
 class Connect(Step):
@@ -91,12 +112,13 @@ class Connect(Step):
             f"ip link add {name} {mtu}address {host_mac_of(e.ip)} master {quote(self.network.bridge)} type veth "
             f"peer name {quote(e.interface)} {mtu}address {e.mac} netns $PID",
             f"ip link set {name} alias {quote(self.alias)} addrgenmode none",
-            f"ip link set {name} up",
-            f"ip neigh replace {e.ip} lladdr {e.mac} dev {quote(self.network.bridge)} nud permanent",
+            f"sysctl -qw net/ipv6/conf/{e.host_link}/accept_ra=0",
         ]
-        if e.ports:
-            lines.insert(2, f"ip link set {name} type bridge_slave hairpin on")
-        return "\n".join(lines)
+        if self.network.isolated:
+            lines.append(f"ip link set {name} type bridge_slave isolated on")
+        lines.append(f"ip link set {name} up")
+        bridge = quote(self.network.bridge)
+        return "\n".join(lines + [f"ip neigh replace {ip} lladdr {e.mac} dev {bridge} nud permanent" for ip in _ips(e)])
 
     @property
     def _mtu(self) -> int:
@@ -110,13 +132,15 @@ class Connect(Step):
         with Socket() as netlink:
             index, mtu = self._bridge(netlink)
             self._create(netlink, index, mtu, at.netns)
-            no_link_local = mtu >= _IPV6_MINIMUM_MTU and os.path.exists("/proc/sys/net/ipv6")
+            ipv6 = mtu >= _IPV6_MINIMUM_MTU and os.path.exists("/proc/sys/net/ipv6")
             try:
                 # Not in one batch with the creation: had that failed on a link of this name, these would change that link.
+                if ipv6:
+                    write(f"net/ipv6/conf/{e.host_link}/accept_ra", "0")
                 netlink.batch([
-                    link_set(e.host_link, alias=self.alias, no_link_local=no_link_local, hairpin=bool(e.ports)),
+                    link_set(e.host_link, alias=self.alias, no_link_local=ipv6, isolated=self.network.isolated),
                     link_set(e.host_link, up=True),
-                    neighbour_add(index, e.ip, e.mac),
+                    *(neighbour_add(index, ip, e.mac) for ip in _ips(e)),
                 ])
             except KernelError:
                 self._remove(netlink)
@@ -152,54 +176,32 @@ class Connect(Step):
             netlink.batch([link_delete(link.index, link.name)], tolerate=(errno.ENODEV,))
 
 
-class Configure(Step):
-    """The veth's far end, and lo, from inside the container's namespace. Its undo is that namespace's end."""
+def _ips(endpoint: Endpoint) -> list[str]:
+    return [endpoint.ip, *([endpoint.ip6] if endpoint.ip6 else [])]
+
+
+class Hairpin(Step):
+    """Let the bridge send back by a port what came in by it."""
 
     title = NETWORK
-    why = "the other end: its address and the way out"
+    why = "the container itself reaches its published ports, too"
 
-    def __init__(self, network: Network, endpoint: Endpoint) -> None:
-        self.network = network
-        self.endpoint = endpoint
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.link = endpoint.host_link
 
     def shell(self) -> str:
-        name = quote(self.endpoint.interface)
-        commands = [
-            "ip link set lo up",
-            f"sysctl -qw net.ipv4.conf.{self.endpoint.interface}.arp_notify=1",
-            f"ip addr add {self.endpoint.ip}/{prefix_length(self.network.subnet)} dev {name}",
-            f"ip link set {name} up",
-            f"ip neigh replace {self.network.gateway} lladdr {bridge_mac(self.network)} dev {name} nud permanent",
-        ]
-        if not self.network.internal:
-            commands.append(f"ip route add default via {self.network.gateway} dev {name}")
-        return "\n".join(f"{_INSIDE} {command}" for command in commands)
-
-    def describe(self) -> str:
-        return f"configure `{self.endpoint.interface}` of `{self.endpoint.container_name}`"
+        return f"ip link set {quote(self.link)} type bridge_slave hairpin on"
 
     def apply(self, at: At) -> None:
-        with Socket(at.netns) as netlink:
-            link = inspect_link(self.endpoint.interface, netlink)
-            if link is None:
-                raise KernelError(self.describe(), errno.ENODEV)
-            messages = [
-                link_set(LOOPBACK, up=True),
-                link_announces(link.index),
-                address_add(link.index, self.endpoint.ip, prefix_length(self.network.subnet)),
-                link_set(link.index, up=True),
-                neighbour_add(link.index, self.network.gateway, bridge_mac(self.network)),
-            ]
-            if not self.network.internal:
-                messages.append(default_route_add(link.index, self.network.gateway))
-            netlink.batch(messages)
+        with Socket() as netlink:
+            netlink.batch([link_set(self.link, hairpin=True)])
 
 
 class Forget(Step):
-    """Delete the host's neighbour entry of a container that goes."""
+    """Delete the host's neighbour entries of a container that goes."""
 
     title = NETWORK
-    why = "its neighbour entry; the veth goes with the namespace"
+    why = "its neighbour entries; the veth goes with the namespace"
 
     def __init__(self, network: Network, tag: str, endpoint: Endpoint) -> None:
         self.network = network
@@ -207,24 +209,11 @@ class Forget(Step):
         self.endpoint = endpoint
 
     def shell(self) -> str:
-        return f"ip neigh del {self.endpoint.ip} dev {quote(self.network.bridge)}"
+        return "\n".join(f"ip neigh del {ip} dev {quote(self.network.bridge)}" for ip in _ips(self.endpoint))
 
     def apply(self, at: At) -> None:
         with Socket() as netlink:
             bridge = inspect_link(self.network.bridge, netlink)
             if bridge is not None and state_of(self.network, self.tag, bridge) == OURS:
-                netlink.batch([neighbour_delete(bridge.index, self.endpoint.ip)], tolerate=(errno.ENOENT,))
-
-
-class Loopback(Step):
-    """lo up in a namespace that has nothing else."""
-
-    title = NETWORK
-    why = "no network but itself"
-
-    def shell(self) -> str:
-        return f"{_INSIDE} ip link set lo up"
-
-    def apply(self, at: At) -> None:
-        with Socket(at.netns) as netlink:
-            netlink.batch([link_set(LOOPBACK, up=True)])
+                # EINVAL: somebody has switched the bridge's IPv6 off, and with it went what is to be deleted
+                netlink.batch([neighbour_delete(bridge.index, ip) for ip in _ips(self.endpoint)], tolerate=(errno.ENOENT, errno.EINVAL))

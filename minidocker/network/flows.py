@@ -7,18 +7,19 @@ forgotten: the next packet is looked at anew. (TCP begins anew by itself: its pe
 
 from __future__ import annotations
 
+from _socket import AF_INET, AF_INET6, AF_UNSPEC
+
 from minidocker.kernel import conntrack
 from minidocker.kernel.netlink import Socket
 from minidocker.kernel.rtnetlink import Address, addresses_dump
 from minidocker.plan import NETWORK, At, Step
+from minidocker.spec.records import ANY, ANY4, ANY6
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from minidocker.spec.records import Endpoint, Port
-
-_ANY = ("", "0.0.0.0")
 
 
 def any_udp(ports: Sequence[Port]) -> bool:
@@ -32,36 +33,41 @@ class Forget(Step):
     why = "senders who never pause are led anew"
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self.ip = endpoint.ip
+        self.ips = [ip for ip in (endpoint.ip, endpoint.ip6) if ip]
         self.ports = [port for port in endpoint.ports if port.protocol == "udp"]
+        self.family = AF_UNSPEC if endpoint.ip6 else AF_INET
 
     def shell(self) -> str:
         lines = []
         for port in self.ports:
-            to = "" if port.host_ip in _ANY else f"--orig-dst {port.host_ip} "
-            lines.append(f"conntrack -D -p udp {to}--orig-port-dst {port.host_port} > /dev/null 2>&1 || :")
+            to = "" if port.host_ip in (ANY, ANY4, ANY6) else f"--orig-dst {port.host_ip} "
+            for family, published in (("", port.is_ipv4), ("-f ipv6 ", port.is_ipv6 and self.family == AF_UNSPEC)):
+                if published:
+                    lines.append(f"conntrack -D {family}-p udp {to}--orig-port-dst {port.host_port} > /dev/null 2>&1 || :")
         return "\n".join(lines)
 
     def apply(self, at: At) -> None:
-        conntrack.delete(stale(conntrack.flows(), self.ip, self.ports, _own_addresses()))
+        conntrack.delete(stale(conntrack.flows(self.family), self.ips, self.ports, _own_addresses(self.family)))
 
 
-def stale(flows: Sequence[conntrack.Flow], ip: str, ports: Sequence[Port], own: set[str]) -> list[conntrack.Flow]:
-    """Of `flows`, those that were led to one of the container's `ports` (its address is `ip`), and those to where these are published
-    that somebody else answers; `own` are the host's addresses. A flow through the host to such a port of another machine stays."""
-    ours = {(ip, port.container_port) for port in ports}
-    everywhere = {port.host_port for port in ports if port.host_ip in _ANY}
+def stale(flows: Sequence[conntrack.Flow], ips: Collection[str], ports: Sequence[Port], own: Collection[str]) -> list[conntrack.Flow]:
+    """Of `flows`, those that were led to one of the container's `ports` (its addresses are `ips`), and those to where these are
+    published that somebody else answers; `own` are the host's addresses. A flow through the host to such a port of another machine
+    stays."""
+    ours = {(ip, port.container_port) for ip in ips for port in ports}
+    everywhere = {AF_INET: {port.host_port for port in ports if port.host_ip in (ANY, ANY4)},
+                  AF_INET6: {port.host_port for port in ports if port.host_ip in (ANY, ANY6)}}
     somewhere = {(port.host_ip, port.host_port) for port in ports}
     return [
         flow for flow in flows
         if flow.protocol == conntrack.UDP and (
             (flow.answered_by, flow.answered_by_port) in ours
             or (flow.to, flow.to_port) in somewhere
-            or (flow.to_port in everywhere and (flow.to in own or flow.to.startswith("127.")))
+            or (flow.to_port in everywhere[flow.family] and (flow.to in own or flow.to.startswith("127.")))
         )
     ]  # fmt: skip
 
 
-def _own_addresses() -> set[str]:
+def _own_addresses(family: int) -> set[str]:
     with Socket() as netlink:
-        return {Address(body).ip for body in netlink.dump(addresses_dump())}
+        return {Address(body).ip for body in netlink.dump(addresses_dump(family))}

@@ -1,7 +1,7 @@
 """Subnets and addresses: pure functions on text and integers, no state, no I/O.
 
 A subnet is CIDR text ("172.17.0.0/24"), an address a dotted quad; both are integers only within this file (the standard
-ipaddress module costs 9 ms to import). IPv4 only so far; everything else is refused in one line.
+ipaddress module costs 9 ms to import). What is of IPv6 alone is in ipam6.py; who has what is judged here for both.
 """
 
 from __future__ import annotations
@@ -68,8 +68,6 @@ def prefix_length(subnet: str) -> int:
 
 def check_subnet(subnet: str) -> str:
     """`subnet` if containers can have it; UsageError otherwise, one line that says what is wrong."""
-    if ":" in subnet:
-        raise UsageError(f"subnet `{subnet}`: IPv6 subnets are not supported yet", "give an IPv4 subnet like 10.9.0.0/24")
     ip, slash, prefix = subnet.partition("/")
     if not slash or not (prefix.isascii() and prefix.isdigit()) or str(int(prefix)) != prefix or int(prefix) > 32:
         raise UsageError(f"subnet `{subnet}`: not of the form ADDRESS/PREFIX", "write it like 10.9.0.0/24")
@@ -108,31 +106,43 @@ def check_address(subnet: str, gateway: str, ip: str) -> str:
     if not first <= value <= last:
         what = {first - 1: "the network address of", last + 1: "the broadcast address of"}.get(value, "outside of")
         raise UsageError(f"address `{ip}` is {what} subnet {subnet}", f"take one of {dotted(first)} to {dotted(last)}")
-    if value == number(gateway):
+    if gateway and value == number(gateway):
         raise UsageError(f"address `{ip}` is the gateway of subnet {subnet}", "take another, or leave --ip out")
     return ip
 
 
-def allocate(subnet: str, taken: Iterable[str], last: str = "", gateway: str = "") -> str:
-    """The next address after `last` (the one handed out before, "" at first) that nobody in `taken` has.
+def allocate(subnet: str, taken: Iterable[str], last: str = "", gateway: str = "", within: str = "") -> str:
+    """The next address after `last` (the one handed out before, "" at first) that nobody in `taken` has, nor the gateway ("" where
+    there is none), in the part `within` of the subnet ("" is all of it).
 
     Going on from the last one, and round, lets an address rest before it is used again, so that no neighbour table still
-    has its former owner. `gateway` defaults to the subnet's first address.
+    has its former owner.
     """
     low, high = _hosts(subnet)
+    if within:
+        first, end = _span(within)
+        low, high = max(low, first), min(high, end)
     used = {number(ip) for ip in taken}
-    used.add(number(gateway) if gateway else low)
+    if gateway:
+        used.add(number(gateway))
     after = number(last) if last else low - 1
     start = after + 1 if low - 1 <= after < high else low
     for values in (range(start, high + 1), range(low, start)):
         for candidate in values:
             if candidate not in used:
                 return dotted(candidate)
+    room = high - low + 1 - (1 if gateway and low <= number(gateway) <= high else 0)
+    where = f"range {within} of subnet {subnet}" if within else f"subnet {subnet}"
+    said = f"all of its {room} addresses for containers are" if room != 1 else "its only address for containers is"
+    raise ConflictError(f"{where} is full: {said} in use", f"remove containers, or make a wider network: {_wider(subnet, within)}")
+
+
+def _wider(subnet: str, within: str) -> str:
+    """The command that makes a network with more room."""
+    if within:
+        return f"minidocker network create --subnet {subnet} NAME"
     base, bits = split(subnet)
-    wider = f"{dotted(base & _mask(bits - 1))}/{bits - 1}"
-    room = f"all of its {high - low} addresses for containers are" if high - low > 1 else "its only address for containers is"
-    raise ConflictError(f"subnet {subnet} is full: {room} in use",
-                        f"remove containers, or make a wider network: minidocker network create --subnet {wider} NAME")
+    return f"minidocker network create --subnet {dotted(base & _mask(bits - 1))}/{bits - 1} NAME"
 
 
 def mac_of(ip: str) -> str:
@@ -146,8 +156,8 @@ def host_mac_of(ip: str) -> str:
 
 
 def overlap(subnet: str, occupied: Iterable[Occupied]) -> str:
-    """Who has a part of `subnet`, in words, or ""."""
-    found = _first_overlap(split(subnet), occupied)
+    """Who has a part of `subnet` (of either family), in words, or ""."""
+    found = _first_overlap(subnet, occupied)
     return found.owner if found else ""
 
 
@@ -161,7 +171,7 @@ def choose_subnet(
     for low, high in map(_span, (wanted, *pool)):
         candidate = -(-low // size) * size
         while candidate + size - 1 <= high:
-            found = _first_overlap((candidate, bits), occupied)
+            found = _first_overlap(f"{dotted(candidate)}/{bits}", occupied)
             if found is None:
                 return f"{dotted(candidate)}/{bits}", skipped
             if not skipped or skipped[-1][1] != found.owner:
@@ -191,11 +201,13 @@ def _overlapping(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return one[0] & mask == other[0] & mask
 
 
-def _first_overlap(subnet: tuple[int, int], occupied: Iterable[Occupied]) -> Occupied | None:
-    for entry in occupied:
-        if _overlapping(subnet, split(entry.subnet)):
-            return entry
-    return None
+def _first_overlap(subnet: str, occupied: Iterable[Occupied]) -> Occupied | None:
+    if ":" in subnet:
+        from minidocker.network import ipam6
+
+        return next((entry for entry in occupied if ":" in entry.subnet and ipam6.overlapping(subnet, entry.subnet)), None)
+    wanted = split(subnet)
+    return next((entry for entry in occupied if ":" not in entry.subnet and _overlapping(wanted, split(entry.subnet))), None)
 
 
 def _hex(ip: str) -> str:

@@ -3,7 +3,8 @@
 The hosts file is one for the whole network, bind-mounted read-only into every container as the same inode, so a line appended to
 it is seen by all at once, and adding the five-hundredth container costs what the first did. It is therefore only ever changed
 in place: appended to, a line made a comment by its first byte, or written over as a whole. `hosts.ID` beside it is the private file of
-a container that has --add-host; it gets the same lines. All changes happen under a lock on the directory.
+a container that has --add-host or is in several networks: one file, linked into each of their directories, that gets the lines of all.
+All changes happen under a lock on the directory, and on the file. The network's DNS answers from these files, too.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ def hosts_header(extra: Sequence[tuple[str, str]] = ()) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def hosts_line(ip: str, name: str, aliases: Sequence[str], container_id: str) -> str:
-    """A container's line: its name, its aliases, its short id last (by which `remove` finds it). A full domain name comes first: what
-    stands there is the canonical name, which `hostname -f` prints (hosts(5))."""
+def hosts_lines(ips: Sequence[str], name: str, aliases: Sequence[str], container_id: str) -> str:
+    """A container's lines, one for each of its addresses ("" is none): its name, its aliases, its short id last (by which `remove` finds
+    it). A full domain name comes first: what stands there is the canonical name, which `hostname -f` prints (hosts(5))."""
     words = sorted(dict.fromkeys([name, *aliases]), key=lambda word: "." not in word)
-    return f"{ip}\t{' '.join(words)} {container_id[:SHORT_ID]}\n"
+    return "".join(f"{ip}\t{' '.join(words)} {container_id[:SHORT_ID]}\n" for ip in ips if ip)
 
 
 def create(directory: str) -> str:
@@ -49,34 +50,66 @@ def create(directory: str) -> str:
     return path
 
 
-def create_private(directory: str, container_id: str, extra: Sequence[tuple[str, str]]) -> str:
-    """The path of a hosts file for one container alone: `extra` (name, ip) and, now and later, every line of the network's."""
-    path = f"{directory}/{HOSTS}.{container_id}"
+def create_private(path: str, directories: Sequence[str], container_id: str, extra: Sequence[tuple[str, str]]) -> None:
+    """Make a hosts file for one container alone: `extra` (name, ip) and, now and later, every line of the networks' whose directories
+    these are."""
+    header = hosts_header().encode()
+    for directory in directories:
+        create(directory)
+    with open(path, "wb", buffering=0) as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(hosts_header(extra).encode())
+    for directory in directories:
+        with _Locked(directory):
+            _link_private(path, directory, container_id, header)
+
+
+def join_private(path: str, directory: str, container_id: str) -> None:
+    """Have a container's private file get another network's lines, too."""
+    create(directory)
     with _Locked(directory):
-        with open(f"{directory}/{HOSTS}", "rb") as shared:
-            lines = shared.read().removeprefix(hosts_header().encode())
-        _write(path, hosts_header(extra).encode() + lines)
-    return path
+        _link_private(path, directory, container_id, hosts_header().encode())
 
 
-def add(directory: str, line: str) -> None:
-    """Append `line` (hosts_line's) to the network's hosts file and the private ones."""
+def _link_private(path: str, directory: str, container_id: str, header: bytes) -> None:
+    with open(f"{directory}/{HOSTS}", "rb") as shared:
+        lines = shared.read().removeprefix(header).splitlines(keepends=True)
+    _append(path, b"".join(line for line in lines if not line.startswith(b"#")))
+    link = f"{directory}/{HOSTS}.{container_id}"
+    try:
+        os.unlink(link)  # of a start that was killed
+    except FileNotFoundError:
+        pass
+    os.link(path, link)
+
+
+def add(directory: str, lines: str) -> None:
+    """Append `lines` (hosts_lines') to the network's hosts file and the private ones."""
     with _Locked(directory):
         for path in _files(directory):
-            _append(path, line.encode())
+            _append(path, lines.encode())
 
 
-def remove(directory: str, container_id: str) -> None:
-    """Make the container's line a comment in every file, and delete its private file. Idempotent."""
+def remove(directory: str, container_id: str, ips: Sequence[str]) -> None:
+    """Make the container's lines with these addresses comments in every file, and take its private file out. Idempotent."""
     if not os.path.isdir(directory):
         return
+    own = f"{directory}/{HOSTS}.{container_id}"
     with _Locked(directory):
+        for path in _files(directory):
+            for ip in filter(None, ips):
+                _comment_out(path, f"{ip}\t".encode(), f" {container_id[:SHORT_ID]}\n".encode())
         try:
-            os.unlink(f"{directory}/{HOSTS}.{container_id}")
+            os.unlink(own)
         except FileNotFoundError:
             pass
-        for path in _files(directory):
-            _comment_out(path, f" {container_id[:SHORT_ID]}\n".encode())
+
+
+def leave_private(path: str, directory: str, members: Sequence[tuple[str, str]]) -> None:
+    """Make the lines of a network that its container has left comments in a private file: `members` (container id, address)."""
+    with _Locked(directory):
+        for container_id, ip in members:
+            _comment_out(path, f"{ip}\t".encode(), f" {container_id[:SHORT_ID]}\n".encode())
 
 
 class _Locked:
@@ -114,26 +147,36 @@ def _write(path: str, content: bytes) -> None:
     os.rename(unfinished, path)
 
 
-def _append(path: str, line: bytes) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+def _append(path: str, lines: bytes) -> None:
+    fd = _open_locked(path)
     try:
         end = os.fstat(fd).st_size
         if end and os.pread(fd, 1, end - 1) != b"\n":
-            line = b"\n" + line
-        os.pwrite(fd, line, end)
+            lines = b"\n" + lines
+        os.pwrite(fd, lines, end)
     finally:
         os.close(fd)
 
 
-def _comment_out(path: str, ending: bytes) -> None:
-    """Turn the lines with this ending into comments by one byte each: a reader sees the line or a comment, never a part of it."""
+def _open_locked(path: str) -> int:
+    """A private file is written by those who hold the locks of different directories."""
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
+def _comment_out(path: str, beginning: bytes, ending: bytes) -> None:
+    """Turn the lines with this beginning and ending into comments by one byte each: a reader sees the line or a comment, never a part of
+    it."""
+    fd = _open_locked(path)
     try:
         content = os.pread(fd, os.fstat(fd).st_size, 0)
-        at = content.find(ending)
+        at = content.find(b"\n" + beginning)
         while at != -1:
-            os.pwrite(fd, b"#", content.rfind(b"\n", 0, at) + 1)
-            at = content.find(ending, at + 1)
+            end = content.find(b"\n", at + 1)
+            if content[at + 1 : end + 1].endswith(ending):
+                os.pwrite(fd, b"#", at + 1)
+            at = content.find(b"\n" + beginning, at + 1)
         _compact(fd)
     finally:
         os.close(fd)

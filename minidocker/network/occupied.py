@@ -6,6 +6,8 @@ another engine's route.
 
 from __future__ import annotations
 
+from _socket import AF_INET, AF_INET6
+
 from minidocker.errors import UsageError
 from minidocker.kernel.netlink import Socket
 from minidocker.kernel.rtnetlink import (
@@ -24,24 +26,48 @@ from minidocker.network.ipam import Occupied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 RT_TABLE_LOCAL = 255
+# Where a resolver of the host's own is asked first, its upstreams are in the second (systemd-resolved(8)).
+RESOLV_CONF = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
+WIDEST_OCCUPIED6 = 16  # a route wider than this (::/0, 2000::/3) is a way out, not a network that somebody has
 
 
-def occupied(resolv_conf: str = "/etc/resolv.conf") -> list[Occupied]:
-    """Every range in use, each with its owner in words: ``route 172.17.0.0/16 dev docker0``, ``address 10.0.0.5/24 dev eth0``,
-    ``nameserver 10.1.1.1``. Default routes, and a VPN's halves of one, are no overlap and not listed."""
+def occupied(resolv_conf: Sequence[str] = RESOLV_CONF, but: str = "") -> list[Occupied]:
+    """Every IPv4 range in use, each with its owner in words: ``route 172.17.0.0/16 dev docker0``, ``address 10.0.0.5/24 dev eth0``,
+    ``nameserver 10.1.1.1``; what is on the link called `but` is left out. Default routes, and a VPN's halves of one, are no overlap
+    and not listed."""
+    servers = [server for path in resolv_conf for server in nameservers(_read(path)) if not server.startswith("127.")]
+    found = _of_the_host(AF_INET, but) + [Occupied(f"{server}/32", f"nameserver {server}") for server in dict.fromkeys(servers)]
+    found += [entry for entry in _of_engines() if ":" not in entry.subnet]
+    return [entry for entry in sorted(found, key=_order) if ipam.prefix_length(entry.subnet) >= ipam.WIDEST_OCCUPIED]
+
+
+def occupied6() -> list[Occupied]:
+    """The same for IPv6."""
+    found = [entry for entry in _of_the_host(AF_INET6, "") if not entry.subnet.startswith(("fe80:", "ff", "::1/"))]
+    found += [entry for entry in _of_engines() if ":" in entry.subnet]
+    return [entry for entry in sorted(found, key=_order) if ipam.prefix_length(entry.subnet) >= WIDEST_OCCUPIED6]
+
+
+def _of_engines() -> list[Occupied]:
+    from minidocker.network import engines  # `run` loads this module, for `nameservers` alone
+
+    return [Occupied(subnet, owner) for subnet, owner in engines.defined()]
+
+
+def _of_the_host(family: int, but: str) -> list[Occupied]:
     with Socket() as netlink:
         names = {link.index: link.name for link in map(Link, netlink.dump(links_dump()))}
-        addresses = [Address(body) for body in netlink.dump(addresses_dump())]
-        routes = [Route(body) for body in netlink.dump(routes_dump())]
-        rules = [Rule(body) for body in netlink.dump(rules_dump())]
-    found = [Occupied(f"{a.ip}/{a.prefix}", f"address {a.ip}/{a.prefix} dev {names.get(a.index, a.index)}") for a in addresses]
-    found += [Occupied(f"{r.destination}/{r.prefix}", _route_text(r, names)) for r in _foreign(routes)]
-    found += [Occupied(f"{r.destination}/{r.prefix}", f"rule to {r.destination}/{r.prefix} lookup {r.table}") for r in rules]
-    found += [Occupied(f"{server}/32", f"nameserver {server}") for server in nameservers(_read(resolv_conf))]
-    return [entry for entry in sorted(found, key=_order) if ipam.prefix_length(entry.subnet) >= ipam.WIDEST_OCCUPIED]
+        addresses = [Address(body) for body in netlink.dump(addresses_dump(family))]
+        routes = [Route(body) for body in netlink.dump(routes_dump(family))]
+        rules = [Rule(body) for body in netlink.dump(rules_dump(family))]
+    found = [Occupied(f"{a.ip}/{a.prefix}", f"address {a.ip}/{a.prefix} dev {names.get(a.index, a.index)}")
+             for a in addresses if names.get(a.index) != but]  # fmt: skip
+    elsewhere = (route for route in routes if not but or [names.get(device) for device in route.devices] != [but])
+    found += [Occupied(f"{r.destination}/{r.prefix}", _route_text(r, names)) for r in _foreign(elsewhere)]
+    return found + [Occupied(f"{r.destination}/{r.prefix}", f"rule to {r.destination}/{r.prefix} lookup {r.table}") for r in rules]
 
 
 def nameservers(text: str) -> list[str]:
@@ -61,7 +87,7 @@ def nameservers(text: str) -> list[str]:
 
 def _foreign(routes: Iterable[Route]) -> list[Route]:
     """Without what the kernel adds for each address: the addresses themselves say it better."""
-    return [route for route in routes if route.type != "broadcast" and (route.table != RT_TABLE_LOCAL or route.prefix < 32)]
+    return [route for route in routes if route.type != "broadcast" and (route.table != RT_TABLE_LOCAL or route.prefix not in (32, 128))]
 
 
 def _order(entry: Occupied) -> tuple[int, int]:

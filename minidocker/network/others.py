@@ -20,16 +20,19 @@ if TYPE_CHECKING:
 
 _HOOK = ("ip", "filter", "DOCKER-USER")
 _DOCKERS = ("ip", "filter", "FORWARD")
+_IPTABLES_INPUT = ("ip", "filter", "INPUT")
 _FAMILIES = ("ip", "inet")
 
 
 class Seen:
-    """The foreign rules that matter to forwarding: `hook` whether docker's chain is there and docker drops by policy; `drops` the base
-    chains (family, table, chain) that let nothing pass which they do not know; `ufw` whether ufw's chains are."""
+    """The foreign rules that matter to containers: `hook` whether docker's chain is there and docker drops by policy; `drops` the base
+    chains (family, table, chain) at the forward hook, and `refuses` those at the input hook, that let nothing pass which they do not know;
+    `ufw` whether ufw's chains are there. `knows` says whether a table has a rule that lets a bridge pass."""
 
-    __slots__ = ("drops", "hook", "ufw")
+    __slots__ = ("_known", "drops", "hook", "refuses", "ufw")
 
     def __init__(self, ruleset: list[dict[str, Any]], tag: str) -> None:
+        self._known = {(rule["family"], rule["table"], name) for item in ruleset if (rule := item.get("rule")) for name in _let_pass(rule)}
         chains = {_key(item["chain"], "name"): item["chain"] for item in ruleset if "chain" in item}
         last: dict[tuple[str, str, str], dict[str, Any]] = {}
         for item in ruleset:
@@ -37,12 +40,25 @@ class Seen:
                 last[_key(item["rule"], "chain")] = item["rule"]
         closed = [
             key for key, chain in chains.items()
-            if chain.get("hook") == "forward" and key[0] in _FAMILIES and key[:2] != (FAMILY, table(tag))
-            and (chain.get("policy") == "drop" or _ends_all(last.get(key)))
+            if key[0] in _FAMILIES and key[:2] != (FAMILY, table(tag)) and (chain.get("policy") == "drop" or _ends_all(last.get(key)))
         ]  # fmt: skip
-        self.hook = _HOOK in chains and _DOCKERS in closed
+        forward = [key for key in closed if chains[key].get("hook") == "forward"]
+        self.hook = _HOOK in chains and _DOCKERS in forward
         self.ufw = ("ip", "filter", "ufw-before-forward") in chains
-        self.drops = [key for key in closed if not (self.hook and key == _DOCKERS)]
+        self.drops = [key for key in forward if not (self.hook and key == _DOCKERS)]
+        self.refuses = [key for key in closed if chains[key].get("hook") == "input"]
+
+    def knows(self, key: tuple[str, str, str], bridge: str) -> bool:
+        return (*key[:2], bridge) in self._known
+
+
+def _let_pass(rule: dict[str, Any]) -> list[str]:
+    """The interfaces by which a rule lets come in what it then accepts."""
+    statements = rule.get("expr", [])
+    if not any("accept" in statement for statement in statements):
+        return []
+    matches = (statement["match"] for statement in statements if "match" in statement)
+    return [str(match["right"]) for match in matches if match.get("left") == {"meta": {"key": "iifname"}}]
 
 
 def _key(item: dict[str, Any], name: str) -> tuple[str, str, str]:
@@ -65,22 +81,46 @@ def may_have_hook() -> bool:
     return nftables.table_exists(*_HOOK[:2])
 
 
-def advice(drops: Seen, bridge: str) -> list[str]:
-    """For each foreign chain that drops: which, and what to type; one line each."""
+def advice(seen: Seen, bridge: str) -> list[str]:
+    """For each foreign chain that drops, and has no rule for the bridge: which, and what to type; one line each."""
     drop = f"of another firewall drops what containers of `{bridge}` send; to let it pass"
-    return [f"{' '.join(key)} {drop}: {_command(key, drops.ufw, bridge)}" for key in drops.drops]
+    refuse = f"of another firewall drops what containers of `{bridge}` ask this host, their DNS among it; to let that pass"
+    lines = [f"{' '.join(key)} {drop}: {_pass(key, seen.ufw, bridge)}" for key in seen.drops if not seen.knows(key, bridge)]
+    return lines + [f"{' '.join(key)} {refuse}: {_admit(key, seen.ufw, bridge)}" for key in seen.refuses if not seen.knows(key, bridge)]
 
 
-def _command(key: tuple[str, str, str], ufw: bool, bridge: str) -> str:
+def _pass(key: tuple[str, str, str], ufw: bool, bridge: str) -> str:
     family, name, chain = key
     if name == "firewalld":
-        return f"firewall-cmd --zone=trusted --add-interface={quote(bridge)}"
+        return _zone(bridge)
     if key == _DOCKERS and ufw:
         return f"ufw route allow in on {quote(bridge)} && ufw route allow out on {quote(bridge)}"
     if key == _DOCKERS:
         return f"iptables -I FORWARD -i {quote(bridge)} -j ACCEPT && iptables -I FORWARD -o {quote(bridge)} -j ACCEPT"
     rules = (f"nft insert rule {family} {name} {chain} {way} {bridge} accept" for way in ("iifname", "oifname"))
     return " && ".join(rules)
+
+
+def _admit(key: tuple[str, str, str], ufw: bool, bridge: str) -> str:
+    family, name, chain = key
+    if name == "firewalld":
+        return _zone(bridge)
+    if key == _IPTABLES_INPUT and ufw:
+        return f"ufw allow in on {quote(bridge)} to any port 53"
+    if key == _IPTABLES_INPUT:
+        return " && ".join(f"iptables -I INPUT -i {quote(bridge)} -p {kind} --dport 53 -j ACCEPT" for kind in ("udp", "tcp"))
+    return f"nft insert rule {family} {name} {chain} iifname {bridge} meta l4proto {{ tcp, udp }} th dport 53 accept"
+
+
+def _zone(bridge: str) -> str:
+    return f"firewall-cmd --zone=trusted --add-interface={quote(bridge)}"
+
+
+def blind() -> str:
+    """The name of a firewall that is active here and does not see what is led to containers: "ufw", "firewalld" or "". Three messages."""
+    if nftables.table_exists("inet", "firewalld"):
+        return "firewalld"
+    return "ufw" if nftables.chain_exists("ip", "filter", "ufw-before-input") else ""
 
 
 class Admit(Step):

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from minidocker.spec.records import Network
 
 ABSENT, OURS, FOREIGN = "absent", "ours", "foreign"
-FAMILY = "inet"
+FAMILY, FRAMES = "inet", "bridge"  # of the table that judges packets, and of the one that judges frames
 
 
 class Ready:
     """A network's bridge as it is: `state` ABSENT, OURS or FOREIGN; `index` and `mtu` of the link, `is_up`, and whether our nft
-    table is there (`firewall`): somebody may have flushed it."""
+    tables are there (`firewall`): somebody may have flushed it."""
 
     __slots__ = ("firewall", "index", "is_up", "mtu", "state")
 
@@ -41,13 +41,13 @@ class Ready:
 
 
 def table(tag: str) -> str:
-    """The table's name."""
+    """The name of both tables."""
     return f"minidocker_{tag}"
 
 
 def installed(tag: str) -> bool:
-    """Whether the table is there: somebody may have flushed the whole ruleset."""
-    return nftables.table_exists(FAMILY, table(tag))
+    """Whether both tables are there: somebody may have flushed the whole ruleset."""
+    return all(nftables.table_exists(family, table(tag)) for family in (FAMILY, FRAMES))
 
 
 def link_alias(tag: str, owner: str) -> str:

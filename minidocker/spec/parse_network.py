@@ -1,18 +1,17 @@
-"""Addresses and ports as users write them. Pure; see parse.py for the errors.
+"""Addresses, ports and places in networks as users write them. Pure; see parse.py for the errors.
 
 IPv4 is read strictly, as inet_pton(3) does: four decimal numbers without leading zeros (`010` is 8 to some programs and 10 to others).
 """
 
 from __future__ import annotations
 
-from minidocker.spec.parse import hostname, number, refused
+from minidocker.spec.parse import hostname, name, number, refused
 from minidocker.spec.records import Port
+from minidocker.spec.request import Attachment
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 LARGEST_PORT = 65_535
-SHORTEST_PREFIX, LONGEST_PREFIX = 8, 30
-SMALLEST_MTU, LARGEST_MTU = 68, 65_535  # RFC 791; the largest a bridge takes
-LONGEST_INTERFACE = 15  # IFNAMSIZ less its NUL
+LARGEST_PRIORITY = (1 << 31) - 1
 
 
 def packed(text: str) -> int | None:
@@ -34,16 +33,24 @@ def dotted(value: int) -> str:
     return ".".join(str(value >> shift & 255) for shift in (24, 16, 8, 0))
 
 
-def _is_ipv6(text: str) -> bool:
+def packed6(text: str) -> bytes | None:
+    """An IPv6 address as 16 bytes, None when it is not one (a zone, `fe80::1%eth0`, is not part of an address)."""
     if ":" not in text or not text.isascii():
-        return False
+        return None
     from _socket import AF_INET6, inet_pton
 
     try:
-        inet_pton(AF_INET6, text)
+        return inet_pton(AF_INET6, text)
     except (OSError, ValueError):
-        return False
-    return True
+        return None
+
+
+def canonical6(text: str) -> str:
+    """An IPv6 address as RFC 5952 writes it."""
+    from _socket import AF_INET6, inet_ntop
+
+    value = packed6(text)
+    return inet_ntop(AF_INET6, value) if value is not None else text
 
 
 def ipv4(option: str, text: str) -> str:
@@ -55,7 +62,7 @@ def ipv4(option: str, text: str) -> str:
 
 def address(option: str, text: str) -> str:
     """An IPv4 or IPv6 address."""
-    if packed(text) is None and not _is_ipv6(text):
+    if packed(text) is None and packed6(text) is None:
         raise refused(option, text, "an IPv4 or IPv6 address is allowed")
     return text
 
@@ -70,13 +77,23 @@ def container_address(text: str) -> str:
     return text
 
 
-def mac(text: str) -> str:
+def container_address6(text: str) -> str:
+    """--ip6: a unicast IPv6 address that an interface can have, as RFC 5952 writes it."""
+    value = packed6(text)
+    if value is None:
+        raise refused("--ip6", text, "an IPv6 address is allowed, as in fd00:9::9")
+    if value[0] == 0xFF or value[:2] == b"\xfe\x80" or int.from_bytes(value, "big") <= 1:
+        raise refused("--ip6", text, "no interface can be given this address (unspecified, loopback, link-local or multicast)")
+    return canonical6(text)
+
+
+def mac(text: str, option: str = "--mac-address") -> str:
     """A unicast hardware address, in lower case with colons."""
     parts = text.lower().replace("-", ":").split(":")
     if len(parts) != 6 or not all(len(part) == 2 and frozenset("0123456789abcdef").issuperset(part) for part in parts):
-        raise refused("--mac-address", text, "six bytes in hexadecimal are allowed, as in 02:42:ac:11:00:09")
+        raise refused(option, text, "six bytes in hexadecimal are allowed, as in 02:42:ac:11:00:09")
     if int(parts[0], 16) & 1 or not any(int(part, 16) for part in parts):
-        raise refused("--mac-address", text, "a multicast or all-zero address cannot be an interface's")
+        raise refused(option, text, "a multicast or all-zero address cannot be an interface's")
     return ":".join(parts)
 
 
@@ -96,7 +113,8 @@ def dns_option(text: str) -> str:
 
 
 def publish(text: str) -> list[Port]:
-    """[[HOSTIP:][HOSTPORT]:]CPORT[/PROTO], ports or ranges of the same length; host port 0 is one that the engine chooses."""
+    """[[HOSTIP:][HOSTPORT]:]CPORT[/PROTO], ports or ranges; host port 0 is one that the engine chooses, from a range of host ports where
+    there is one port of the container's."""
     rest, slash, protocol = text.partition("/")
     protocol = protocol.lower() if slash else "tcp"
     if protocol not in PROTOCOLS:
@@ -108,18 +126,23 @@ def publish(text: str) -> list[Port]:
     if not host:
         return [Port(0, port, host_ip, protocol) for port in range(first, last + 1)]
     host_first, host_last = _ports("--publish", text, host)
+    if count == 1 and host_first != host_last:
+        return [Port(host_first, first, host_ip, protocol, host_last)]
     if host_last - host_first + 1 != count:
         raise refused("--publish", text, f"{host_last - host_first + 1} host ports for {count} of the container; the same number is needed")
     return [Port(host_first + i, first + i, host_ip, protocol) for i in range(count)]
 
 
 def _host_part(text: str, before: str) -> tuple[str, str]:
-    """What stands before the container's port: "", "8080", "127.0.0.1:8080", "127.0.0.1:", "[::1]:8080", as (address, port)."""
+    """What stands before the container's port: "", "8080", "127.0.0.1:8080", "127.0.0.1:", "[::]:8080", as (address, port)."""
     if before.startswith("["):
         inside, bracket, after = before[1:].partition("]")
-        if not bracket or not after.startswith(":") or not _is_ipv6(inside):
-            raise refused("--publish", text, "an IPv6 host address is written [::1]:8080:80")
-        return inside, after[1:]
+        if not bracket or not after.startswith(":") or packed6(inside) is None:
+            raise refused("--publish", text, "an IPv6 host address is written [2001:db8::1]:8080:80")
+        if canonical6(inside) == "::1":
+            raise refused("--publish", text, "the kernel leads nothing from ::1 to a container (it has no route_localnet for IPv6); "
+                          "127.0.0.1 or [::] is possible")  # fmt: skip
+        return canonical6(inside), after[1:]
     host_ip, colon, port = before.rpartition(":")
     if colon and packed(host_ip) is None:
         raise refused("--publish", text, f"`{host_ip}` is not an IPv4 address ([HOSTIP:][HOSTPORT]:PORT; IPv6 in brackets)")
@@ -157,49 +180,43 @@ def _container_ports(option: str, text: str) -> list[tuple[int, str]]:
     return [(port, protocol) for port in range(first, last + 1)]
 
 
-def subnet(text: str) -> str:
-    """A subnet by its first address, "10.9.0.0/24", with room for a gateway and a container."""
-    first, slash, length = text.partition("/")
-    if ":" in first:
-        raise refused("--subnet", text, "IPv6 subnets are not supported yet; an IPv4 subnet is allowed, as in 10.9.0.0/24")
-    value, prefix = packed(first), number(length)
-    if value is None or not slash or prefix is None or prefix > 32:
-        raise refused("--subnet", text, "an IPv4 subnet is allowed, as in 10.9.0.0/24")
-    if not SHORTEST_PREFIX <= prefix <= LONGEST_PREFIX:
-        raise refused("--subnet", text, f"/{SHORTEST_PREFIX} to /{LONGEST_PREFIX} are allowed")
-    base = value >> (32 - prefix) << (32 - prefix)
-    if base != value:
-        raise refused("--subnet", text, f"host bits are set; {dotted(base)}/{prefix} is the subnet of this address")
-    if value >> 28 >= 0xE or value >> 24 in (0, 127):
-        raise refused("--subnet", text, "no interface can have these addresses (unspecified, loopback, multicast or reserved)")
-    return f"{dotted(value)}/{prefix}"
+def attachment(text: str) -> Attachment:
+    """NETWORK[:KEY=VALUE,...] or docker's name=NETWORK,KEY=VALUE,...: ip, ip6, mac, alias (again and again), gw-priority."""
+    before, _, rest = text.partition(":")
+    words = rest.split(",") if "=" not in before else text.split(",")
+    found = Attachment("" if "=" in before else name("--network", before))
+    for word in words:
+        key, _, value = word.partition("=")
+        _attach(found, text, key.replace("_", "-"), value)
+    if not found.name:
+        raise refused("--network", text, "name=NETWORK is needed")
+    return found
 
 
-def gateway(text: str, within: str | None) -> str:
-    """An address that a host of the subnet `within` can have."""
-    value = packed(text)
-    if value is None:
-        raise refused("--gateway", text, "an IPv4 address is allowed, as in 10.9.0.1")
-    if within is None:
-        raise refused("--gateway", text, "--subnet is needed with it")
-    base, _, length = within.partition("/")
-    first = packed(base) or 0
-    if not first < value < first + (1 << 32 - int(length)) - 1:
-        raise refused("--gateway", text, f"it must be a host's address in {within}")
-    return text
+def _attach(found: Attachment, text: str, key: str, value: str) -> None:
+    taken = {"name": found.name, "ip": found.ip, "ip6": found.ip6, "mac": found.mac, "mac-address": found.mac}
+    if taken.get(key):
+        raise refused("--network", text, f"`{key}` is given twice")
+    if key == "name":
+        found.name = name("--network", value)
+    elif key == "ip":
+        found.ip = container_address(value)
+    elif key == "ip6":
+        found.ip6 = container_address6(value)
+    elif key in ("mac", "mac-address"):
+        found.mac = mac(value, "--network mac")
+    elif key == "alias":
+        found.aliases.append(hostname("--network alias", value))
+    elif key == "gw-priority":
+        found.priority = priority("--network gw-priority", value)
+    else:
+        raise refused("--network", text, "NETWORK:KEY=VALUE,... with ip, ip6, mac, alias and gw-priority, none, host or container:NAME "
+                      "is allowed")  # fmt: skip
 
 
-def mtu(text: str) -> int:
-    """Bytes, 68 to 65535."""
-    value = number(text)
-    if value is None or not SMALLEST_MTU <= value <= LARGEST_MTU:
-        raise refused("--mtu", text, f"{SMALLEST_MTU} to {LARGEST_MTU} bytes are allowed")
-    return value
-
-
-def interface(option: str, text: str) -> str:
-    """A name for a network interface, as the kernel's dev_valid_name and `ip` take it."""
-    readable = text.isascii() and text.isprintable() and not set(text) & set("/: %")
-    if not 0 < len(text) <= LONGEST_INTERFACE or text in (".", "..") or not readable:
-        raise refused(option, text, f"1 to {LONGEST_INTERFACE} characters without space, `/`, `:` and `%` are allowed")
-    return text
+def priority(option: str, text: str) -> int:
+    """A gateway's priority, negative ones too."""
+    value = number(text.removeprefix("-"))
+    if value is None or value > LARGEST_PRIORITY:
+        raise refused(option, text, f"a number from -{LARGEST_PRIORITY} to {LARGEST_PRIORITY} is allowed")
+    return -value if text.startswith("-") else value

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from minidocker.spec.records import Port
+from minidocker.spec.records import BRIDGE, Port
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+
+DEFAULT_NETWORK = "br0"
+
+
+class Attachment:
+    """One network that a container is to be in: `name` (or id), and what was asked for there; None and "" are left to us.
+    `priority` decides whose gateway gives the default route."""
+
+    __slots__ = ("aliases", "ip", "ip6", "mac", "name", "priority")
+
+    def __init__(self, name: str, ip: str = "", ip6: str = "", mac: str = "", aliases: list[str] | None = None, priority: int = 0) -> None:
+        self.name = name
+        self.ip = ip
+        self.ip6 = ip6
+        self.mac = mac
+        self.aliases = aliases or []
+        self.priority = priority
 
 
 class RunRequest:
@@ -21,21 +39,21 @@ class RunRequest:
         self.tty = False
         self.env: list[str] = []                        # "NAME=value", from -e and --env-file, in order, already resolved
         self.workdir: str | None = None                 # absolute
+        self.directory = ""                             # where it was asked for, when COMMAND is a path of the host's
         self.user: str | None = None                    # "user[:group]", names or numbers
         self.hostname: str | None = None
         self.volumes: list[tuple[str, str, bool]] = []  # (host path, container path, read-only)
         self.tmpfs: list[tuple[str, str]] = []          # (container path, mount options)
         self.rootfs: str | None = None                  # --rootfs DIR, absolute
         self.read_only = False
-        self.network = "br0"                            # name | none | host | container:NAME
-        self.ip: str | None = None
-        self.mac_address: str | None = None
-        self.network_aliases: list[str] = []
+        self.mode = ""                                  # "" for networks, else none | host | container:NAME
+        self.networks = [Attachment(DEFAULT_NETWORK)]   # in order; with a mode none
         self.add_hosts: list[tuple[str, str]] = []      # (host name, ip)
         self.dns: list[str] = []
         self.dns_search: list[str] = []
         self.dns_options: list[str] = []
         self.publish: list[Port] = []
+        self.publish_all = False                        # -P: all that is exposed
         self.expose: list[tuple[int, str]] = []         # (port, protocol)
         self.memory: int | None = None
         self.memory_swap: int | None = None             # memory and swap together; -1 unlimited
@@ -60,6 +78,11 @@ class RunRequest:
         self.explain = False
         self.dry_run = False
 
+    @property
+    def network(self) -> str:
+        """The mode, or the name of the first network, as docker's NetworkMode; none where it was disconnected from the last one."""
+        return self.mode or (self.networks[0].name if self.networks else "none")
+
 
 class ExecRequest:
     """`minidocker exec` as data."""
@@ -81,19 +104,28 @@ class NetworkRequest:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.driver = "bridge"
+        self.driver = BRIDGE
         self.subnet: str | None = None      # "10.9.0.0/24", host bits zero
         self.gateway: str | None = None
+        self.ip_range: str | None = None    # a part of the subnet
+        self.ipv6 = False
+        self.subnet6: str | None = None     # with `ipv6`; the default is made from the network's id
+        self.gateway6: str | None = None
         self.bridge: str | None = None      # the interface's name; the default is made from the network's
         self.mtu: int | None = None
         self.internal = False
+        self.isolated = False
+        self.parent: str | None = None      # macvlan: the host's interface
+        self.mode: str | None = None        # macvlan: bridge, private, vepa
         self.labels: dict[str, str] = {}
+        self.exist_ok = False               # an identical network that exists is no error
 
 
 def to_data(request: RunRequest) -> dict[str, object]:
     """The request as JSON-able data, for state.db; `from_data` reads it back."""
     data = dict(vars(request))
-    data["publish"] = [[p.host_port, p.container_port, p.host_ip, p.protocol] for p in request.publish]
+    data["networks"] = [[n.name, n.ip, n.ip6, n.mac, n.aliases, n.priority] for n in request.networks]
+    data["publish"] = [[p.host_port, p.container_port, p.host_ip, p.protocol, p.host_last] for p in request.publish]
     data["detach_keys"] = request.detach_keys.decode("latin-1")
     return data
 
@@ -101,10 +133,20 @@ def to_data(request: RunRequest) -> dict[str, object]:
 def from_data(data: dict[str, Any]) -> RunRequest:
     """The request that `to_data` wrote; a field that an older version did not know keeps its default."""
     request = RunRequest(data["command"])
-    for name, value in data.items():
+    for name, value in _renamed(data).items():
         setattr(request, name, value)
+    request.networks = [Attachment(*fields) for fields in request.networks]  # type: ignore[misc]
     request.publish = [Port(*fields) for fields in data["publish"]]
     request.detach_keys = data["detach_keys"].encode("latin-1")
     for name in ("volumes", "tmpfs", "add_hosts", "expose", "ulimits"):
         setattr(request, name, [tuple(entry) for entry in data[name]])
     return request
+
+
+def _renamed(data: dict[str, Any]) -> dict[str, Any]:
+    """As it is written now: once there was one network a container, in fields of its own."""
+    if "networks" in data:
+        return data
+    network, ip, mac, aliases = (data.pop(name) for name in ("network", "ip", "mac_address", "network_aliases"))
+    mode = network if network in ("none", "host") or network.startswith("container:") else ""
+    return {**data, "mode": mode, "networks": [] if mode else [[network, ip or "", "", mac or "", aliases, 0]]}

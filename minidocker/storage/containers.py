@@ -16,23 +16,27 @@ if TYPE_CHECKING:
 CREATING = "creating"
 RUNNING = "running"
 EXITED = "exited"
+STARTING = "starting"  # again: unlike one that is being created, it is not gone if that fails
 REMOVING = "removing"
 
-_COLUMNS = "id, name, status, request, boot, created, started, finished, exit_code, oom_killed, error, pid, generation, netns"
+_COLUMNS = (
+    "id, name, status, request, boot, created, started, finished, exit_code, oom_killed, error, pid, generation, netns, addresses"
+)
 
 
 class Record:
     """One container. Times are seconds since the epoch, 0 for "not yet"; `exit_code` None while it runs or when nobody saw its end;
-    `netns` the inode of its network namespace; `boot` the boot id under which it was started."""
+    `netns` the inode of its network namespace; `boot` the boot id under which it was started; `addresses` (network name -> address) what
+    it had when it last ran."""
 
     __slots__ = (
-        "_request", "_text", "boot", "created", "error", "exit_code", "finished", "generation", "id", "name", "netns", "oom_killed", "pid",
-        "started", "status",
+        "_addresses", "_request", "_text", "boot", "created", "error", "exit_code", "finished", "generation", "id", "name", "netns",
+        "oom_killed", "pid", "started", "status",
     )  # fmt: skip
 
     def __init__(self, row: tuple[Any, ...]) -> None:
         (self.id, self.name, self.status, self._text, self.boot, self.created, self.started, self.finished, self.exit_code,
-         oom_killed, self.error, self.pid, self.generation, self.netns) = row  # fmt: skip
+         oom_killed, self.error, self.pid, self.generation, self.netns, self._addresses) = row  # fmt: skip
         self.oom_killed = bool(oom_killed)
         self._request: RunRequest | None = None
 
@@ -42,6 +46,11 @@ class Record:
         if self._request is None:
             self._request = from_data(fastjson.loads(self._text))
         return self._request
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        found: dict[str, str] = fastjson.loads(self._addresses)
+        return found
 
     @property
     def short_id(self) -> str:
@@ -105,12 +114,15 @@ def find(state: State, reference: str) -> Record:
     raise NotFoundError(f"no such container: {reference}", hint)
 
 
-def add_endpoint(state: State, endpoint: Endpoint) -> None:
-    """Take the lease. Raises ConflictError naming who has the address or the MAC."""
+def add_endpoint(state: State, endpoint: Endpoint, connecting: bool = False) -> None:
+    """Take the lease; `connecting` marks one that a running container is only about to get. Raises ConflictError naming who has the
+    address or the MAC."""
     try:
         state.change(
-            "INSERT INTO endpoints (container, network, ip, mac, aliases) VALUES (?, ?, ?, ?, ?)",
-            endpoint.container_id, endpoint.network, endpoint.ip, endpoint.mac, fastjson.dumps(endpoint.aliases),
+            "INSERT INTO endpoints (container, network, ip, mac, aliases, ip6, interface, priority, connecting) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            endpoint.container_id, endpoint.network, endpoint.ip, endpoint.mac, fastjson.dumps(endpoint.aliases), endpoint.ip6,
+            endpoint.number, endpoint.priority, int(connecting),
         )  # fmt: skip
     except ConflictError as error:
         raise _clash(state, endpoint) or error from error
@@ -119,57 +131,109 @@ def add_endpoint(state: State, endpoint: Endpoint) -> None:
 
 def _clash(state: State, endpoint: Endpoint) -> ConflictError | None:
     """Who has what `endpoint` wants."""
-    for column, value, what, option in (("ip", endpoint.ip, "address", "--ip"), ("mac", endpoint.mac, "the MAC address", "--mac-address")):
+    for column, value, what, option in (
+        ("ip", endpoint.ip, "address", "--ip"), ("ip6", endpoint.ip6, "address", "--ip6"),
+        ("mac", endpoint.mac, "the MAC address", "--mac-address"),
+    ):  # fmt: skip
         holder = state.row(
             f"SELECT c.name FROM endpoints e JOIN containers c ON c.id = e.container WHERE e.network = ? AND e.{column} = ?",  # noqa: S608
             endpoint.network, value,
         )  # fmt: skip
-        if holder:
+        if holder and value:
             return ConflictError(f"{what} {value} is in use by container `{holder[0]}`", f"take another, or leave {option} out")
     return None
 
 
 def endpoints(state: State, record: Record | None = None) -> dict[str, list[Endpoint]]:
-    """container id -> its endpoints, of one container or of all."""
+    """container id -> its places, eth0 first, of one container or of all. Its ports are at the one that gives it its default route."""
     query = (
-        "SELECT e.network, e.container, c.name, e.ip, e.mac, c.generation, e.aliases "
-        "FROM endpoints e JOIN containers c ON c.id = e.container"
+        "SELECT e.container, e.network, c.name, e.ip, e.mac, c.generation, e.aliases, e.interface, e.ip6, e.priority, "
+        "n.internal = 0 AND n.driver <> 'ptp' "
+        "FROM endpoints e JOIN containers c ON c.id = e.container JOIN networks n ON n.name = e.network"
     )
     rows = state.rows(query + " WHERE e.container = ?", record.id) if record else state.rows(query)
     published = ports(state, record)
-    found: dict[str, list[Endpoint]] = {}
-    for network, container, name, ip, mac, generation, aliases in rows:
-        endpoint = Endpoint(network, container, name, ip, mac, generation, fastjson.loads(aliases), published.get(container))
-        found.setdefault(container, []).append(endpoint)
-    return found
+    found: dict[str, list[tuple[Endpoint, bool]]] = {}
+    for container, network, name, ip, mac, generation, aliases, interface, ip6, priority, out in rows:
+        endpoint = Endpoint(network, container, name, ip, mac, generation, fastjson.loads(aliases), None, f"eth{interface}", ip6, priority)
+        found.setdefault(container, []).append((endpoint, bool(out)))
+    for id, places in found.items():
+        places.sort(key=lambda place: place[0].number)
+        way_out = default([endpoint for endpoint, out in places if out])
+        if way_out is not None:
+            way_out.ports = published.get(id, [])
+    return {id: [endpoint for endpoint, _ in places] for id, places in found.items()}
 
 
-def taken_ips(state: State, network: str) -> set[str]:
-    return {ip for (ip,) in state.rows("SELECT ip FROM endpoints WHERE network = ?", network)}
+def default(candidates: list[Endpoint]) -> Endpoint | None:
+    """Of the endpoints that lead out, the one that gives the default route: of the highest priority, the first of equals."""
+    return max(candidates, key=lambda endpoint: (endpoint.priority, -endpoint.number), default=None)
 
 
-def taken_macs(state: State, network: str) -> set[str]:
-    return {mac for (mac,) in state.rows("SELECT mac FROM endpoints WHERE network = ?", network)}
+def remove_endpoint(state: State, id: str, network: str) -> None:
+    state.change("DELETE FROM endpoints WHERE container = ? AND network = ?", id, network)
+
+
+def set_connecting(state: State, id: str, network: str) -> None:
+    """A running container is only half in a network from here on: it is about to leave it."""
+    state.change("UPDATE endpoints SET connecting = 1 WHERE container = ? AND network = ?", id, network)
+
+
+def connected(state: State, id: str, network: str) -> None:
+    """A running container has got what it was to get."""
+    state.change("UPDATE endpoints SET connecting = 0 WHERE container = ? AND network = ?", id, network)
+
+
+def set_request(state: State, id: str, request: RunRequest) -> None:
+    """What it is to be at its next start."""
+    state.change("UPDATE containers SET request = ? WHERE id = ?", fastjson.dumps(to_data(request)), id)
+
+
+def half_connected(state: State) -> list[tuple[str, str]]:
+    """(container id, network) of what somebody is connecting, or was when he was killed."""
+    return [(id, network) for id, network in state.rows("SELECT container, network FROM endpoints WHERE connecting")]
+
+
+def count_in(state: State, network: str) -> int:
+    """How many containers are in a network."""
+    return int(state.rows("SELECT count(*) FROM endpoints WHERE network = ?", network)[0][0])
+
+
+def taken(state: State, network: str, column: str) -> set[str]:
+    """What is leased in a network; `column` is ip, ip6 or mac."""
+    return {value for (value,) in state.rows(f"SELECT {column} FROM endpoints WHERE network = ?", network)}  # noqa: S608
 
 
 def add_ports(state: State, id: str, published: list[Port]) -> None:
     """Take host ports. Raises ConflictError naming the holder: a wildcard and a single address overlap."""
     for port in published:
-        holder = state.row(
-            "SELECT c.name, p.host_ip FROM ports p JOIN containers c ON c.id = p.container WHERE p.protocol = ? AND p.host_port = ? "
-            "AND (p.host_ip = '' OR ?3 = '' OR p.host_ip = ?3)",
-            port.protocol, port.host_port, port.host_ip,
-        )  # fmt: skip
+        holder = port_holder(state, port)
         if holder:
-            where = port.host_ip or "all addresses"
+            who = f"container `{holder}`" if holder != _name(state, id) else "this container itself"
             raise ConflictError(
-                f"port {port.host_port}/{port.protocol} of {where} is published by container `{holder[0]}` already",
+                f"port {port.host_port}/{port.protocol} of {port.host_ip or 'all addresses'} is published by {who} already",
                 "choose another host port, or leave it out to have one chosen",
             )
         state.change(
             "INSERT INTO ports (container, host_ip, host_port, container_port, protocol) VALUES (?, ?, ?, ?, ?)",
             id, port.host_ip, port.host_port, port.container_port, port.protocol,
         )  # fmt: skip
+
+
+def port_holder(state: State, port: Port) -> str:
+    """The name of the container that has a host port, or one on an address among the same; "" for none."""
+    holder = state.row(
+        "SELECT c.name FROM ports p JOIN containers c ON c.id = p.container WHERE p.protocol = ?1 AND p.host_port = ?2 AND ("
+        "p.host_ip IN ('', ?3) OR ?3 = '' OR ((instr(p.host_ip, ':') > 0) = (instr(?3, ':') > 0) "
+        "AND (p.host_ip IN ('0.0.0.0', '::') OR ?3 IN ('0.0.0.0', '::'))))",
+        port.protocol, port.host_port, port.host_ip,
+    )  # fmt: skip
+    return holder[0] if holder else ""
+
+
+def _name(state: State, id: str) -> str:
+    row = state.row("SELECT name FROM containers WHERE id = ?", id)
+    return row[0] if row else ""
 
 
 def ports(state: State, record: Record | None = None) -> dict[str, list[Port]]:

@@ -12,23 +12,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_COLUMNS = "id, name, subnet, gateway, bridge, driver, mtu, internal, labels, created"
+_COLUMNS = "id, name, subnet, gateway, bridge, driver, mtu, internal, labels, created, subnet6, gateway6, ip_range, isolated, parent, mode"
 
 
 def _network(row: tuple[Any, ...]) -> Network:
-    id, name, subnet, gateway, bridge, driver, mtu, internal, labels, created = row
-    return Network(id, name, subnet, gateway, bridge, driver, mtu, bool(internal), fastjson.loads(labels), created)
+    id, name, subnet, gateway, bridge, driver, mtu, internal, labels, created, subnet6, gateway6, ip_range, isolated, parent, mode = row
+    return Network(
+        id, name, subnet, gateway, bridge, driver, mtu, bool(internal), fastjson.loads(labels), created,
+        subnet6=subnet6, gateway6=gateway6, ip_range=ip_range, isolated=bool(isolated), parent=parent, mode=mode,
+    )  # fmt: skip
 
 
 def check_free(state: State, network: Network) -> None:
     """Raises ConflictError when the name, the subnet or the bridge is another network's."""
     holder = state.row(
-        "SELECT name, subnet, bridge FROM networks WHERE name = ? OR subnet = ? OR bridge = ?", network.name, network.subnet, network.bridge
-    )
+        "SELECT name, subnet, bridge, subnet6 FROM networks WHERE name = ?1 OR subnet = ?2 OR (bridge = ?3 AND ?3 <> '') "
+        "OR (subnet6 = ?4 AND ?4 <> '') ORDER BY name <> ?1",
+        network.name, network.subnet, network.bridge, network.subnet6,
+    )  # fmt: skip
     if holder and holder[0] == network.name:
         raise ConflictError(f"network `{network.name}` exists already", f"minidocker network rm {network.name}, or choose another name")
     if holder:
-        what = f"subnet {network.subnet}" if holder[1] == network.subnet else f"bridge `{network.bridge}`"
+        what = f"bridge `{network.bridge}`" if network.bridge and holder[2] == network.bridge else f"subnet {network.subnet6}"
+        what = f"subnet {network.subnet}" if holder[1] == network.subnet else what
         raise ConflictError(f"{what} is network `{holder[0]}`'s already")
 
 
@@ -36,9 +42,10 @@ def insert(state: State, network: Network) -> None:
     """Raises ConflictError as `check_free` does."""
     check_free(state, network)
     state.change(
-        f"INSERT INTO networks ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        f"INSERT INTO networks ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
         network.id, network.name, network.subnet, network.gateway, network.bridge, network.driver, network.mtu, int(network.internal),
-        fastjson.dumps(network.labels), network.created,
+        fastjson.dumps(network.labels), network.created, network.subnet6, network.gateway6, network.ip_range, int(network.isolated),
+        network.parent, network.mode,
     )  # fmt: skip
 
 
@@ -69,6 +76,11 @@ def last_ip(state: State, name: str) -> str:
     """The address that was leased last: the next search begins after it."""
     row = state.row("SELECT last_ip FROM networks WHERE name = ?", name)
     return row[0] if row else ""
+
+
+def unused(state: State) -> list[str]:
+    """The names of networks that no container is in."""
+    return [name for (name,) in state.rows("SELECT name FROM networks WHERE name NOT IN (SELECT network FROM endpoints) ORDER BY name")]
 
 
 def delete(state: State, name: str) -> None:

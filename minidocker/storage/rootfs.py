@@ -40,11 +40,12 @@ _FILES = (
                    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
     ("etc/group", "root:x:0:\ndaemon:x:1:\ntty:x:5:\nnogroup:x:65534:\n"),
     ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n"),
+    ("etc/host.conf", "multi on\n"),  # of a name's addresses in hosts all, not the first alone: IPv4 and IPv6
     ("etc/hosts", ""),
     ("etc/hostname", ""),
     ("etc/resolv.conf", ""),
 )  # fmt: skip
-_VERSION = 1
+_VERSION = 2
 _MOST_STEPS = 4096  # of a path's walk; a link may lead back to itself
 
 
@@ -116,10 +117,13 @@ def directory_view(rootfs: str, directory: str) -> View:
 
 
 def make_layers(directory: str) -> None:
-    """The container's own directory with the overlay's upper and work directories."""
+    """The container's own directory with the overlay's upper and work directories; of a container that has run before they are there."""
     try:
         for path, mode in ((directory, 0o700), (f"{directory}/upper", 0o755), (f"{directory}/work", 0o700)):
-            os.mkdir(path, mode)
+            try:
+                os.mkdir(path, mode)
+            except FileExistsError:
+                continue
     except OSError as error:
         raise MinidockerError(f"make the container's directory {directory}: {(error.strerror or '').lower()}") from error
 

@@ -71,6 +71,29 @@ MIGRATIONS = (
     CREATE INDEX ports_of ON ports (container);
     CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     """,
+    # Several networks a container, networks without a bridge, IPv6. A table with a constraint that goes is made anew.
+    """
+    CREATE TABLE networks2 (
+        name TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, driver TEXT NOT NULL, subnet TEXT NOT NULL UNIQUE, gateway TEXT NOT NULL,
+        bridge TEXT NOT NULL, mtu INTEGER NOT NULL, internal INTEGER NOT NULL, labels TEXT NOT NULL, created REAL NOT NULL,
+        last_ip TEXT NOT NULL DEFAULT '', subnet6 TEXT NOT NULL DEFAULT '', gateway6 TEXT NOT NULL DEFAULT '',
+        ip_range TEXT NOT NULL DEFAULT '', isolated INTEGER NOT NULL DEFAULT 0, parent TEXT NOT NULL DEFAULT '',
+        mode TEXT NOT NULL DEFAULT ''
+    ) WITHOUT ROWID;
+    INSERT INTO networks2 (name, id, driver, subnet, gateway, bridge, mtu, internal, labels, created, last_ip)
+        SELECT name, id, driver, subnet, gateway, bridge, mtu, internal, labels, created, last_ip FROM networks;
+    DROP TABLE networks;
+    ALTER TABLE networks2 RENAME TO networks;
+    CREATE UNIQUE INDEX networks_bridge ON networks (bridge) WHERE bridge <> '';
+    CREATE UNIQUE INDEX networks_subnet6 ON networks (subnet6) WHERE subnet6 <> '';
+    ALTER TABLE endpoints ADD COLUMN ip6 TEXT NOT NULL DEFAULT '';
+    ALTER TABLE endpoints ADD COLUMN interface INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE endpoints ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE endpoints ADD COLUMN connecting INTEGER NOT NULL DEFAULT 0;
+    CREATE UNIQUE INDEX endpoints_ip6 ON endpoints (network, ip6) WHERE ip6 <> '';
+    CREATE UNIQUE INDEX endpoints_interface ON endpoints (container, interface);
+    ALTER TABLE containers ADD COLUMN addresses TEXT NOT NULL DEFAULT '{}';
+    """,
 )
 
 
@@ -105,6 +128,7 @@ class State:
         turn = _take_turn(self.path)
         try:
             self.connection.execute("PRAGMA journal_mode = WAL")
+            self.connection.execute("PRAGMA foreign_keys = OFF")  # a table made anew keeps its references
             with self.transaction():
                 # another process may have been faster
                 (version,) = self.connection.execute("PRAGMA user_version").fetchone()
@@ -112,6 +136,7 @@ class State:
                     for statement in migration.split(";"):
                         self.connection.execute(statement)
                 self.connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            self.connection.execute("PRAGMA foreign_keys = ON")
         finally:
             os.close(turn)
 

@@ -206,9 +206,17 @@ def test_a_full_subnet(md: Minidocker, family: Family, subnet: str, room: str, w
 @pytest.mark.parametrize(("words", "message"), [
     ("--subnet 10.9.1.0/31", "--subnet `10.9.1.0/31`: /8 to /30 are allowed"),
     ("--subnet 10.9.1.0/32", "--subnet `10.9.1.0/32`: /8 to /30 are allowed"),
-    ("--subnet 10.9.1.0/33", "--subnet `10.9.1.0/33`: an IPv4 subnet is allowed, as in 10.9.0.0/24"),
-    ("--subnet 10.9.1.0", "--subnet `10.9.1.0`: an IPv4 subnet is allowed, as in 10.9.0.0/24"),
-    ("--subnet fd00::/64", "--subnet `fd00::/64`: IPv6 subnets are not supported yet; an IPv4 subnet is allowed, as in 10.9.0.0/24"),
+    ("--subnet 10.9.1.0/33", "--subnet `10.9.1.0/33`: a subnet is allowed, as in 10.9.0.0/24 or fd00:9::/64"),
+    ("--subnet 10.9.1.0", "--subnet `10.9.1.0`: a subnet is allowed, as in 10.9.0.0/24 or fd00:9::/64"),
+    ("--subnet fd00::/127", "--subnet `fd00::/127`: /16 to /96 are allowed; /64 is usual"),
+    ("--subnet fd00::1/64", "--subnet `fd00::1/64`: host bits are set"),
+    ("--subnet fe80::/64", "--subnet `fe80::/64`: containers cannot have these addresses (unspecified, loopback, link-local or multicast)"),
+    ("--subnet 10.9.1.0/24 --subnet 10.9.2.0/24", "--subnet `10.9.2.0/24`: one IPv4 and one IPv6 subnet are allowed"),
+    ("--subnet 10.9.1.0/24 --ip-range 10.9.2.0/25", "--ip-range `10.9.2.0/25`: it must lie in 10.9.1.0/24"),
+    ("--ip-range 10.9.2.0/25", "--ip-range `10.9.2.0/25`: --subnet is needed with it"),
+    ("-o colour=red", "--opt `colour=red`: there are com.docker.network.bridge.name=, com.docker.network.driver.mtu=, "
+                      "com.docker.network.bridge.enable_icc=, mtu=, parent=, macvlan_mode=, mode="),
+    ("-o mode=passthru -o parent=x -d macvlan", "--opt `mode=passthru`: the mode is bridge, private, vepa"),
     ("--subnet 10.9.1.1/24", "--subnet `10.9.1.1/24`: host bits are set; 10.9.1.0/24 is the subnet of this address"),
     ("--subnet 127.1.0.0/16",
      "--subnet `127.1.0.0/16`: no interface can have these addresses (unspecified, loopback, multicast or reserved)"),
@@ -223,6 +231,24 @@ def test_a_full_subnet(md: Minidocker, family: Family, subnet: str, room: str, w
 def test_network_create_refuses(md: Minidocker, family: Family, words: str, message: str) -> None:
     with Unchanged(md, family):
         assert md.refused("network", "create", *words.split(), "n") == says(message)
+
+
+@pytest.mark.parametrize(("words", "message", "hint"), [
+    ("-d ptp --gateway 10.9.1.1 --subnet 10.9.1.0/24", "--gateway has no meaning for a ptp network",
+     "leave it out: it joins two containers, and there is no host between them"),
+    ("-d ptp --internal", "--internal has no meaning for a ptp network", "leave it out: it leads nowhere else anyway"),
+    ("-d ptp --isolated", "--isolated has no meaning for a ptp network", "leave it out: it is there for its two containers to meet"),
+    ("-d ptp --bridge x", "--bridge has no meaning for a ptp network", "leave it out"),
+    ("-d macvlan", "a macvlan network needs the host's interface that it is to be on", "-o parent=eth0"),
+    ("-d macvlan -o parent=lo0 --bridge x", "--bridge has no meaning for a macvlan network", "leave it out"),
+    ("-d macvlan -o parent=lo0 --isolated", "--isolated has no meaning for a macvlan network",
+     "leave it out; -o mode=private keeps its containers apart"),
+    ("-o parent=lan0", "--opt parent= has no meaning for a bridge network", "leave it out"),
+    ("--ipv6 --mtu 1000", "--mtu 1000 is too small for IPv6", "at least 1280 bytes (RFC 8200)"),
+])  # fmt: skip
+def test_network_create_refuses_what_a_driver_cannot(md: Minidocker, family: Family, words: str, message: str, hint: str) -> None:
+    with Unchanged(md, family):
+        assert md.refused("network", "create", *words.split(), "n") == says(message, hint)
 
 
 @contextlib.contextmanager

@@ -50,6 +50,7 @@ EXITS = {
     ("runtime/init.py", "apply"),
     ("runtime/enter.py", "run"),  # between a detached exec and the container's init
     ("engine/execute.py", "_keep"),
+    ("engine/activation.py", "_exec_apart"),  # between a monitor and a DNS server, which is nobody's child
 }
 
 LINES_OF_A_FILE = 400

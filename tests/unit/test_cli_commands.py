@@ -13,7 +13,10 @@ import pytest
 
 import minidocker.engine
 from minidocker import cli
+from minidocker.cli import options_cold, output
 from minidocker.errors import ConflictError, KernelError, MinidockerError, NotFoundError, StateError, TargetNotFound
+from minidocker.spec.records import Port
+from minidocker.spec.request import Attachment, NetworkRequest
 
 ID = "0123456789abcdef" * 4
 RECORD: dict[str, object] = {
@@ -58,20 +61,24 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     made = Engine()
     modules: dict[str, dict[str, object]] = {
         "host": {"Host": Host},
-        "run": {"run": made.note("run", 42), "detach": made.note("detach", ID), "script": made.note("script", "unshare -n\n")},
+        "run": {
+            "run": made.note("run", 42), "detach": made.note("detach", ID), "script": made.note("script", "unshare -n\n"),
+            "start": made.note("start"), "restart": made.note("restart"),
+        },
         "execute": {"execute": made.note("execute", 7)},
         "listing": {
             "ps": made.note("ps", [RECORD]),
             "inspect": made.note("inspect", lambda names: [{"Name": names[0], "State": {"Pid": 7}}]),
+            "published": made.note("published", [Port(8080, 80, "0.0.0.0"), Port(8080, 80, "::"), Port(53, 53, "127.0.0.1", "udp")]),
         },
         "logs": {"copy": made.note("copy", lambda reference, write, *rest: (write(1, b"out\xff\n"), write(2, b"err\n")))},
         "lifecycle": {name: made.note(name) for name in ("stop", "kill", "remove")},
         "networks": {
-            "ls": made.note("ls", [NETWORK]),
-            "inspect": made.note("inspect", lambda names: [{"Name": names[0]}]),
-            "create": made.note("create", "abc"),
-            "remove": made.note("remove"),
+            "create": made.note("create", "abc"), "remove": made.note("remove"), "prune": made.note("prune", ["a", "lab"]),
+            "reload": made.note("reload"),
         },
+        "describe": {"ls": made.note("ls", [NETWORK]), "inspect": made.note("inspect", lambda names: [{"Name": names[0]}])},
+        "connection": {name: made.note(name) for name in ("connect", "disconnect")},
         "info": {"info": made.note("info", {"Containers": 3, "Cgroup": {"Version": 2, "Controllers": ["cpu", "memory"]}, "Swap": None})},
     }
     for name, functions in modules.items():
@@ -249,6 +256,9 @@ def test_logs_without_options(engine: Engine, minidocker_: Run) -> None:
         (["rm"], "remove", (False,)),
         (["rm", "-f"], "remove", (True,)),
         (["network", "rm"], "remove", ()),
+        (["restart"], "restart", (None, output.explain)),
+        (["restart", "-t", "2.5"], "restart", (2.5, output.explain)),
+        (["start"], "start", (output.explain,)),
     ],
 )
 def test_many_are_done_one_after_the_other(engine: Engine, minidocker_: Run, words: list[str], name: str, rest: tuple[object, ...]) -> None:
@@ -274,8 +284,73 @@ def test_network_create(engine: Engine, minidocker_: Run) -> None:
     request = engine.calls[0][1][0]
     assert vars(request) == {
         "name": "lab", "driver": "bridge", "subnet": "10.9.0.0/24", "gateway": "10.9.0.254", "bridge": "br9", "mtu": 1400, "internal": True,
-        "labels": {"a": "b"},
+        "labels": {"a": "b"}, "ip_range": None, "ipv6": False, "subnet6": None, "gateway6": None, "isolated": False, "parent": None,
+        "mode": None, "exist_ok": False,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["lab"], {}),
+        (["--ipv6", "lab"], {"ipv6": True}),
+        (
+            ["lab", "--subnet=10.9.0.0/24", "--subnet", "fd00:9::/64", "--gateway=fd00:9::fe", "--ip-range=10.9.0.128/25", "--isolated"],
+            {"subnet": "10.9.0.0/24", "subnet6": "fd00:9::/64", "gateway6": "fd00:9::fe", "ip_range": "10.9.0.128/25", "ipv6": True,
+             "isolated": True},
+        ),
+        (["-d", "ptp", "lab", "--exist-ok"], {"driver": "ptp", "exist_ok": True}),
+        (["-d", "macvlan", "-o", "parent=eth0", "-o", "mode=private", "lab"], {"driver": "macvlan", "parent": "eth0", "mode": "private"}),
+        (["-o", "mtu=1400", "--mtu=1500", "lab"], {"mtu": 1500}),
+        (["-o", "com.docker.network.bridge.enable_icc=false", "-o", "com.docker.network.bridge.name=br9", "lab"],
+         {"isolated": True, "bridge": "br9"}),
+        (["--subnet=fd00:9::/64", "--mtu=1280", "lab"], {"subnet6": "fd00:9::/64", "ipv6": True, "mtu": 1280}),
+    ],
+)  # fmt: skip
+def test_networks_of_every_kind(engine: Engine, minidocker_: Run, words: list[str], asked: dict[str, object]) -> None:
+    assert minidocker_("network", "create", *words) == (0, "abc\n", "")
+    request = engine.calls[0][1][0]
+    assert vars(request) == vars(NetworkRequest("lab")) | asked
+
+
+def test_network_connect(engine: Engine, minidocker_: Run) -> None:
+    words = ["--ip=10.9.0.9", "--ip6", "FD00:9:0::9", "--mac", "02-42-0A-09-00-09", "--alias=db", "--alias=db.example", "--gw-priority=-3"]
+    assert minidocker_("network", "connect", *words, "lab", "web") == (0, "", "")
+    [(name, (attachment, container))] = engine.calls
+    assert (name, container) == ("connect", "web")
+    assert {key: getattr(attachment, key) for key in Attachment.__slots__} == {
+        "name": "lab", "ip": "10.9.0.9", "ip6": "fd00:9::9", "mac": "02:42:0a:09:00:09", "aliases": ["db", "db.example"], "priority": -3}
+    minidocker_("network", "connect", "lab", "web")
+    assert {key: getattr(engine.calls[1][1][0], key) for key in Attachment.__slots__} == {
+        "name": "lab", "ip": "", "ip6": "", "mac": "", "aliases": [], "priority": 0}
+
+
+def test_network_disconnect_and_reload(engine: Engine, minidocker_: Run) -> None:
+    assert minidocker_("network", "disconnect", "lab", "web") == (0, "", "")
+    assert minidocker_("network", "disconnect", "-f", "lab", "web") == (0, "", "")
+    assert minidocker_("network", "reload") == (0, "", "")
+    assert engine.calls == [("disconnect", ("web", "lab", False)), ("disconnect", ("web", "lab", True)), ("reload", ())]
+
+
+def test_network_prune_asks_first(engine: Engine, minidocker_: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert minidocker_("network", "prune", "-f") == (0, "a\nlab\n", "")
+    monkeypatch.setattr(os, "isatty", lambda descriptor: False)
+    assert minidocker_("network", "prune") == (
+        125, "", "minidocker: This removes every network that no container uses. Without a terminal there is nobody to ask\n"
+                 "  hint: -f does it without asking\n")  # fmt: skip
+    monkeypatch.setattr(os, "isatty", lambda descriptor: True)
+    for answer, done in ((b"y\n", True), (b" YES\n", True), (b"n\n", False), (b"\n", False), (b"", False), (b"yesterday\n", False)):
+        monkeypatch.setattr(os, "read", lambda descriptor, size, answer=answer: answer)
+        engine.calls.clear()
+        assert minidocker_("network", "prune") == (
+            0, "a\nlab\n" if done else "", "This removes every network that no container uses. Go on? [y/N] ")
+        assert bool(engine.calls) == done
+
+
+def test_port(engine: Engine, minidocker_: Run) -> None:
+    assert minidocker_("port", "web") == (0, "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n53/udp -> 127.0.0.1:53\n", "")
+    assert minidocker_("port", "web", "80") == (0, "0.0.0.0:8080\n[::]:8080\n127.0.0.1:53\n", "")
+    assert [arguments for _, arguments in engine.calls] == [("web", None), ("web", (80, "tcp"))]
 
 
 def test_network_ls(engine: Engine, minidocker_: Run) -> None:
@@ -319,7 +394,44 @@ def test_info_and_version(engine: Engine, minidocker_: Run) -> None:
         (["run", ""], "the COMMAND is empty", "the first word after the options is the program to run"),
         (["run", "--rm=maybe", "x"], "--rm `maybe`: true or false is allowed", ""),
         (["run", "-v", "/a:/b", "--tmpfs", "/b/", "x"], "two mounts on `/b`", "give each --volume and --tmpfs a place of its own"),
-        (["run", "--net=a", "--net=b", "x"], "--network given twice (`a`, `b`): a container has one network", ""),
+        (["run", "--net=a", "--net=b", "--net=a:ip=10.9.0.9", "x"], "--network `a` is given twice",
+         "aliases go together: NETWORK:alias=a,alias=b"),
+        (["run", "--net=none", "--net=a", "x"], "--network none stands alone", "leave out the other networks"),
+        (["run", "--net=a", "--net=container:web", "x"], "--network container:web stands alone", "leave out the other networks"),
+        (["run", *(f"--net=n{n}" for n in range(17)), "x"], "--network given 17 times: a container is in at most 16 networks", ""),
+        (["run", "--net=a:ip=10.9.0.9", "--ip=10.9.0.9", "x"], "--ip and --network a:ip= say the same", "leave one out"),
+        (["run", "--net=a:ip6=fd00:9::9", "--ip6=fd00:9::8", "x"], "--ip6 and --network a:ip6= say the same", "leave one out"),
+        (["run", "--net=a:mac=02:42:ac:11:00:09", "--mac-address=02:42:ac:11:00:08", "x"],
+         "--mac-address and --network a:mac= say the same", "leave one out"),
+        (["run", "--net=a:b", "x"], "--network `a:b`: NETWORK:KEY=VALUE,... with ip, ip6, mac, alias and gw-priority, none, host or "
+         "container:NAME is allowed", ""),
+        (["network", "create", "-d", "vxlan", "x"], "--driver `vxlan`: bridge, ptp or macvlan is allowed", ""),
+        (["network", "create", "-d", "ptp", "--subnet=10.9.0.0/24", "--gateway=10.9.0.1", "x"],
+         "--gateway has no meaning for a ptp network", "leave it out: it joins two containers, and there is no host between them"),
+        (["network", "create", "-d", "ptp", "--subnet=fd00:9::/64", "--gateway=fd00:9::1", "x"],
+         "--gateway has no meaning for a ptp network", "leave it out: it joins two containers, and there is no host between them"),
+        (["network", "create", "-d", "ptp", "--internal", "x"], "--internal has no meaning for a ptp network",
+         "leave it out: it leads nowhere else anyway"),
+        (["network", "create", "-d", "ptp", "--isolated", "x"], "--isolated has no meaning for a ptp network",
+         "leave it out: it is there for its two containers to meet"),
+        (["network", "create", "-d", "ptp", "--bridge=b", "x"], "--bridge has no meaning for a ptp network", "leave it out"),
+        (["network", "create", "-d", "ptp", "-o", "parent=b", "x"], "--opt parent= has no meaning for a ptp network", "leave it out"),
+        (["network", "create", "-o", "mode=vepa", "x"], "--opt mode= has no meaning for a bridge network", "leave it out"),
+        (["network", "create", "-d", "macvlan", "x"], "a macvlan network needs the host's interface that it is to be on", "-o parent=eth0"),
+        (["network", "create", "-d", "macvlan", "-o", "parent=eth0", "--isolated", "x"], "--isolated has no meaning for a macvlan network",
+         "leave it out; -o mode=private keeps its containers apart"),
+        (["network", "create", "-d", "macvlan", "-o", "parent=eth0", "--bridge=b", "x"], "--bridge has no meaning for a macvlan network",
+         "leave it out"),
+        (["network", "create", "--ip-range=10.9.0.0/25", "x"], "--ip-range `10.9.0.0/25`: --subnet is needed with it", ""),
+        (["network", "create", "--ipv6", "--mtu=1279", "x"], "--mtu 1279 is too small for IPv6", "at least 1280 bytes (RFC 8200)"),
+        (["network", "create", "--subnet=fd00:9::/64", "-o", "mtu=1279", "x"], "--mtu 1279 is too small for IPv6",
+         "at least 1280 bytes (RFC 8200)"),
+        (["network", "connect", "lab"], "`minidocker network connect` needs NETWORK CONTAINER",
+         "usage: minidocker network connect [OPTIONS] NETWORK CONTAINER"),
+        (["network", "connect", "--gw-priority=x", "lab", "web"],
+         "--gw-priority `x`: a number from -2147483647 to 2147483647 is allowed", ""),
+        (["network", "disconnect", "lab", "web", "more"], "`minidocker network disconnect`: unexpected argument `more`",
+         "usage: minidocker network disconnect [OPTIONS] NETWORK CONTAINER"),
         (
             ["run", "-m", "1g", "--memory-swap=9m", "x"],
             "--memory-swap is below --memory",
@@ -345,9 +457,7 @@ def test_bad_lines(engine: Engine, minidocker_: Run, words: list[str], message: 
 
 
 HELP = [
-    [], ["run"], ["exec"], ["ps"], ["logs"], ["stop"], ["kill"], ["rm"], ["inspect"], ["port"], ["info"], ["version"], ["completion"],
-    ["network"],
-    ["network", "ls"], ["network", "inspect"], ["network", "create"], ["network", "rm"],
+    [], ["network"], *(command.name.split() for command in options_cold.COMMANDS + options_cold.NETWORK_COMMANDS),
 ]  # fmt: skip
 
 
@@ -377,7 +487,8 @@ def test_help_is_given_wherever_it_is_asked_for(engine: Engine, minidocker_: Run
     ("line", "wanted"),
     [
         ("minidocker ru", "plain,run"),
-        ("minidocker network ", "plain,create plain,inspect plain,ls plain,rm"),
+        ("minidocker network ", "plain,connect plain,create plain,disconnect plain,inspect plain,ls plain,prune plain,reload plain,rm"),
+        ("minidocker network create -d ", "plain,bridge plain,ptp plain,macvlan"),
         ("minidocker run --priv", "plain,--privileged"),
         ("minidocker run --rm -e A=1 --cgroupns ", "plain,private plain,host"),
         ("minidocker run --rootfs ", "dir,"),

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidocker.cli import app, hot, options, requests
+from minidocker.cli import app, hot, options, options_cold, requests
 from minidocker.cli.call import Call
 from minidocker.errors import UsageError
-from minidocker.spec.request import ExecRequest, RunRequest
+from minidocker.spec.records import MOST_NETWORKS, Port
+from minidocker.spec.request import Attachment, ExecRequest, NetworkRequest, RunRequest, to_data
 
 GOOD = {
     "add_host": "db:192.0.2.7", "cap_add": "net_admin", "cap_drop": "CAP_KILL", "cgroup_parent": "lab", "cgroupns": "host",
     "cpu_shares": "512", "cpus": "0.5", "cpuset_cpus": "0-1,3", "detach_keys": "ctrl-a,b", "dns": "192.0.2.53", "dns_option": "ndots:2",
     "dns_search": "example.org", "env": "A=1", "env_file": "/dev/null", "expose": "80/udp", "hostname": "h1", "ip": "172.17.0.9",
-    "label": "a=b", "mac_address": "02:42:AC:11:00:09", "memory": "512m", "memory_reservation": "7m", "memory_swap": "1g", "name": "web",
+    "ip6": "fd00:9::9", "label": "a=b", "mac_address": "02:42:AC:11:00:09", "memory": "512m",
+    "memory_reservation": "7m", "memory_swap": "1g", "name": "web",
     "network": "lab", "network_alias": "db", "pids_limit": "9", "publish": "8080:80", "rootfs": "busybox",
     "security_opt": "no-new-privileges=false", "shm_size": "1m", "stop_signal": "INT", "tmpfs": "/run:size=1m", "ulimit": "nofile=9:10",
     "user": "1000:0", "volume": "./src:/src:ro", "workdir": "/srv", "filter": "name=a", "format": "json", "since": "10s", "tail": "3",
-    "time": "2.5", "root": "/tmp/x",
+    "time": "2.5", "root": "/tmp/x", "bridge": "br9", "driver": "ptp", "gateway": "10.9.0.9", "ip_range": "10.9.0.0/25", "mtu": "1400",
+    "opt": "mtu=1400", "subnet": "10.9.0.0/24", "alias": "db", "gw_priority": "5",
 }  # fmt: skip
 
 anything = st.text(st.characters(exclude_characters="\0"), max_size=8)
@@ -76,14 +80,21 @@ def by_click(words: list[str]) -> Call | int | str:
             return error.message
 
 
+def plain(made: RunRequest | ExecRequest | NetworkRequest | Attachment) -> dict[str, object]:
+    """All of a request as comparable data."""
+    if isinstance(made, Attachment):
+        return {name: getattr(made, name) for name in Attachment.__slots__}
+    return to_data(made) if isinstance(made, RunRequest) else vars(made)
+
+
 def request_of(call: Call) -> object:
     """The request as comparable data, or the message of its refusal."""
-    make = {"run": requests.run_request, "exec": requests.exec_request}.get(call.command.name)
     try:
-        made: RunRequest | ExecRequest | None = make(call, {"HOME": "/root"}, "/here") if make else None
+        if call.command is options.RUN:
+            return plain(requests.run_request(call, {"HOME": "/root"}, "/here"))
+        return plain(requests.exec_request(call, {"HOME": "/root"}, "/here")) if call.command is options.EXEC else None
     except UsageError as error:
         return error.message
-    return None if made is None else vars(made)
 
 
 @given(well_formed())
@@ -112,22 +123,30 @@ def test_any_words_at_all_are_a_call_a_refusal_or_help(words: list[str]) -> None
     assert slow == 0 or isinstance(slow, Call) or (isinstance(slow, str) and slow)
 
 
-@pytest.mark.parametrize("option", options.RUN.options + options.EXEC.options, ids=lambda option: option.names[0])
-def test_every_option_changes_the_request(option: options.Option) -> None:
+MAKES: dict[options.Command, tuple[Callable[[Call], RunRequest | ExecRequest | NetworkRequest | Attachment], list[str]]] = {
+    options.RUN: (lambda call: requests.run_request(call, {}, "/"), ["true"]),
+    options.EXEC: (lambda call: requests.exec_request(call, {}, "/"), ["web", "true"]),
+    options_cold.NETWORK_CREATE: (requests.network_request, ["lab"]),
+    options_cold.NETWORK_CONNECT: (requests.attachment, ["lab", "web"]),
+}
+NEEDS = {"memory_swap": {"memory": "512m"}, "gateway": {"subnet": ["10.9.0.0/24"]}, "ip_range": {"subnet": ["10.9.0.0/24"]}}
+EVERY = [(command, option) for command in MAKES for option in command.options]
+
+
+@pytest.mark.parametrize(("command", "option"), EVERY, ids=[f"{command.name} {option.names[0]}" for command, option in EVERY])
+def test_every_option_changes_the_request(command: options.Command, option: options.Option) -> None:
     """No option is parsed and then forgotten."""
-    command, make, arguments = options.RUN, requests.run_request, ["true"]
-    if option in options.EXEC.options:
-        command, make, arguments = options.EXEC, requests.exec_request, ["web", "true"]  # type: ignore[assignment]
+    make, arguments = MAKES[command]
     value: bool | str | list[str] = True if option.kind == options.FLAG else GOOD[option.key]
     if option.key == "env_file":
         value = [__file__]  # no such file format: that it is read shows in the refusal
         with pytest.raises(UsageError, match="line 1"):
-            make(Call(command, {option.key: value}, arguments), {}, "/")
+            make(Call(command, {option.key: value}, arguments))
         return
     given_: dict[str, bool | str | list[str]] = {option.key: [value] if option.kind == options.LIST else value}  # type: ignore[list-item]
-    basis: dict[str, bool | str | list[str]] = {"memory": "512m"} if option.key == "memory_swap" else {}
-    plain, changed = (vars(make(Call(command, options_, arguments), {}, "/")) for options_ in (basis, basis | given_))
-    assert {key for key in plain if plain[key] != changed[key]}, option.key
+    basis: dict[str, bool | str | list[str]] = NEEDS.get(option.key, {})  # type: ignore[assignment]
+    before, changed = (plain(make(Call(command, options_, arguments))) for options_ in (basis, basis | given_))
+    assert {key for key in before if before[key] != changed[key]}, option.key
 
 
 def run(*words: str) -> RunRequest:
@@ -207,10 +226,43 @@ def test_root_comes_from_the_option_then_the_environment(monkeypatch: pytest.Mon
         call.root_directory()
 
 
-@pytest.mark.parametrize("option", ["--ip=172.17.0.9", "--publish=80:80", "--network-alias=x", "--mac-address=02:42:ac:11:00:09"])
+def networks(*words: str) -> list[tuple[str, str, str, str, list[str], int]]:
+    return [(one.name, one.ip, one.ip6, one.mac, one.aliases, one.priority) for one in run(*words, "true").networks]
+
+
+def test_networks_in_order_and_both_spellings() -> None:
+    assert networks() == networks("--net", "br0") == [("br0", "", "", "", [], 0)]
+    assert networks("--net=lab:ip=10.9.0.9,alias=a", "--network", "back", "--net=name=front,gw-priority=1,ip6=fd00::9") == [
+        ("lab", "10.9.0.9", "", "", ["a"], 0), ("back", "", "", "", [], 0), ("front", "", "fd00::9", "", [], 1)]
+    assert len(networks(*(f"--net=n{n}" for n in range(MOST_NETWORKS)))) == MOST_NETWORKS
+
+
+def test_what_stands_apart_is_for_the_first_network() -> None:
+    words = ["--ip=10.9.0.9", "--ip6=FD00:9::0009", "--mac-address=02-42-ac-11-00-09", "--network-alias=b", "--net-alias=c"]
+    assert networks("--net=lab:alias=a", "--net=back", *words) == [
+        ("lab", "10.9.0.9", "fd00:9::9", "02:42:ac:11:00:09", ["a", "b", "c"], 0), ("back", "", "", "", [], 0)]
+    assert networks(*words)[0][:2] == ("br0", "10.9.0.9")
+
+
+@pytest.mark.parametrize("mode", ["none", "host", "container:web"])
+def test_a_mode_is_no_network(mode: str) -> None:
+    request = run("--net", mode, "true")
+    assert (request.mode, request.networks, request.network) == (mode, [], mode)
+
+
+def test_publishing() -> None:
+    request = run("-P", "-p", "8000-8010:80", "-p", "[::]:53:53/udp", "--expose=80-81", "true")
+    assert request.publish == [Port(8000, 80, host_last=8010), Port(53, 53, "::", "udp")]
+    assert (request.publish_all, request.expose) == (True, [(80, "tcp"), (81, "tcp")])
+
+
+@pytest.mark.parametrize("option", [
+    "--ip=172.17.0.9", "--ip6=fd00::9", "-P", "--publish=80:80", "--network-alias=x", "--mac-address=02:42:ac:11:00:09",
+])
 @pytest.mark.parametrize("network", ["none", "host", "container:web"])
 def test_what_needs_an_interface_is_refused_without(option: str, network: str) -> None:
-    with pytest.raises(UsageError, match=rf"^{option.partition('=')[0]} cannot be used with --network {network}$"):
+    name = {"-P": "--publish-all"}.get(option, option.partition("=")[0])
+    with pytest.raises(UsageError, match=rf"^{name} cannot be used with --network {network}$"):
         run(option, "--net", network, "true")
 
 

@@ -60,6 +60,8 @@ def loaded(*words: str) -> set[str]:
     [
         (["run", "--rm", "--net", "br0", "true"], set()),
         (["run", "-d", "--name", "web", "-it", "-e", "A=1", "-v", "/a:/b:ro", "-u", "5", "-w", "/srv", "./server", "web"], set()),
+        (["run", "-P", "--net", "lab", "--net", "back", "--network-alias", "db", "true"], set()),
+        (["run", "--net", "lab:alias=db", "true"], {ADDRESSES}),
         (["run", "-d", "-m", "512m", "--cpus=0.5", "-p", "8080:80", "true"], {LIMITS, ADDRESSES}),
         (["exec", "web", "true"], set()),
         (["ps"], {"minidocker.cli.listing", "minidocker.cli.table"}),

@@ -26,7 +26,8 @@ def subnets(draw: st.DrawFn, smallest: int = 30, widest: int = 8) -> ipaddress.I
 @pytest.mark.parametrize(("subnet", "message", "hint"), [
     ("10.9.0.0/31", "subnet `10.9.0.0/31` has no room for a gateway and a container", "the smallest is a /30"),
     ("10.9.0.0/32", "subnet `10.9.0.0/32` has no room for a gateway and a container", "the smallest is a /30"),
-    ("fd00::/64", "subnet `fd00::/64`: IPv6 subnets are not supported yet", "give an IPv4 subnet like 10.9.0.0/24"),
+    ("fd00::/24", "`fd00::` is not an IPv4 address", "write it like 172.17.0.2"),
+    ("fd00::/64", "subnet `fd00::/64`: not of the form ADDRESS/PREFIX", "write it like 10.9.0.0/24"),
     ("10.9.0.5/24", "subnet `10.9.0.5/24` has host bits set", "did you mean 10.9.0.0/24?"),
     ("127.1.0.0/16", "subnet `127.1.0.0/16` lies in the loopback addresses (127.0.0.0/8)", None),
     ("224.1.0.0/16", "subnet `224.1.0.0/16` lies in the multicast addresses (224.0.0.0/4)", None),
@@ -73,27 +74,42 @@ def test_addresses_are_ipaddress_s(address: ipaddress.IPv4Address) -> None:
 @given(subnets(smallest=30, widest=26), st.data())
 def test_an_allocated_address_is_a_free_host_address(subnet: ipaddress.IPv4Network, data: st.DataObject) -> None:
     hosts = [str(host) for host in subnet.hosts()]
-    taken = data.draw(st.sets(st.sampled_from(hosts[1:])))
+    gateway = data.draw(st.sampled_from(["", *hosts]))
+    parts = list(subnet.subnets(new_prefix=data.draw(st.integers(subnet.prefixlen, 32))))
+    within = data.draw(st.sampled_from(["", *map(str, parts)]))
+    inside = [host for host in hosts if not within or ipaddress.ip_address(host) in ipaddress.ip_network(within)]
+    taken = data.draw(st.sets(st.sampled_from(hosts)))
     last = data.draw(st.sampled_from(["", *hosts]))
-    free = set(hosts[1:]) - taken
+    free = [host for host in inside if host not in taken and host != gateway]
     if free:
-        got = ipam.allocate(str(subnet), taken, last)
+        got = ipam.allocate(str(subnet), taken, last, gateway, within)
         assert got in free
-        assert ipam.check_address(str(subnet), hosts[0], got) == got
-        later = [host for host in hosts if last and host in free and ipam.number(host) > ipam.number(last)]
-        assert got == (later or sorted(free, key=ipam.number))[0]
+        assert ipam.check_address(str(subnet), gateway, got) == got
+        later = [host for host in free if last in inside and ipam.number(host) > ipam.number(last)]
+        assert got == (later or free)[0]
     else:
         with pytest.raises(ConflictError, match="is full"):
-            ipam.allocate(str(subnet), taken, last)
+            ipam.allocate(str(subnet), taken, last, gateway, within)
 
 
 def test_a_freed_address_rests_until_all_others_were_used() -> None:
     last, seen = "", []
     for _ in range(10):
-        last = ipam.allocate("10.0.0.0/29", [], last)
+        last = ipam.allocate("10.0.0.0/29", [], last, "10.0.0.1")
         seen.append(last)
     assert seen[:5] == [f"10.0.0.{n}" for n in range(2, 7)]
     assert seen[5:] == seen[:5]
+
+
+def test_a_range_is_gone_round_too() -> None:
+    last, seen = "", []
+    for _ in range(9):
+        last = ipam.allocate("10.0.0.0/24", ["10.0.0.130"], last, "10.0.0.129", "10.0.0.128/29")
+        seen.append(last)
+    assert seen == [f"10.0.0.{n}" for n in (128, 131, 132, 133, 134, 135, 128, 131, 132)]
+    assert ipam.allocate("10.0.0.0/24", [], "10.0.0.9", "10.0.0.1", "10.0.0.128/25") == "10.0.0.128", "the last one was chosen outside"
+    assert ipam.allocate("10.0.0.0/24", [], "", "10.0.0.1", "10.0.0.0/25") == "10.0.0.2", "the network's own address is nobody's"
+    assert ipam.allocate("10.0.0.0/24", [], "10.0.0.254", "10.0.0.1", "10.0.0.128/25") == "10.0.0.128", "nor is the broadcast address"
 
 
 def test_another_gateway_is_never_allocated() -> None:
@@ -101,11 +117,33 @@ def test_another_gateway_is_never_allocated() -> None:
     assert ipam.allocate("10.0.0.0/29", [], "10.0.0.2", "10.0.0.3") == "10.0.0.4"
 
 
-def test_a_full_subnet_says_how_to_widen_it() -> None:
+def test_without_a_gateway_the_first_address_is_a_containers() -> None:
+    assert ipam.allocate("10.0.0.0/30", []) == "10.0.0.1"
+    assert ipam.allocate("10.0.0.0/30", ["10.0.0.1"]) == "10.0.0.2"
+    assert ipam.check_address("10.0.0.0/30", "", "10.0.0.1") == "10.0.0.1"
+
+
+REMOVE = "remove containers, or make a wider network: minidocker network create --subnet"
+
+
+@pytest.mark.parametrize(("arguments", "message", "hint"), [
+    (("10.0.0.8/30", ["10.0.0.10"], "", "10.0.0.9"), "subnet 10.0.0.8/30 is full: its only address for containers is in use",
+     f"{REMOVE} 10.0.0.8/29 NAME"),
+    (("10.0.0.8/30", ["10.0.0.9", "10.0.0.10"]), "subnet 10.0.0.8/30 is full: all of its 2 addresses for containers are in use",
+     f"{REMOVE} 10.0.0.8/29 NAME"),
+    (("10.0.0.4/30", ["10.0.0.5", "10.0.0.6"], "10.0.0.6"), "subnet 10.0.0.4/30 is full: all of its 2 addresses for containers are in use",
+     f"{REMOVE} 10.0.0.0/29 NAME"),
+    (("10.0.0.0/24", ["10.0.0.130", "10.0.0.131"], "", "10.0.0.1", "10.0.0.130/31"),
+     "range 10.0.0.130/31 of subnet 10.0.0.0/24 is full: all of its 2 addresses for containers are in use", f"{REMOVE} 10.0.0.0/24 NAME"),
+    (("10.0.0.0/24", ["10.0.0.131"], "", "10.0.0.130", "10.0.0.130/31"),
+     "range 10.0.0.130/31 of subnet 10.0.0.0/24 is full: its only address for containers is in use", f"{REMOVE} 10.0.0.0/24 NAME"),
+    (("10.0.0.0/24", ["10.0.0.7"], "", "10.0.0.1", "10.0.0.7/32"),
+     "range 10.0.0.7/32 of subnet 10.0.0.0/24 is full: its only address for containers is in use", f"{REMOVE} 10.0.0.0/24 NAME"),
+])  # fmt: skip
+def test_what_is_full_says_how_to_widen_it(arguments: tuple[str, ...], message: str, hint: str) -> None:
     with pytest.raises(ConflictError) as full:
-        ipam.allocate("10.0.0.8/30", ["10.0.0.10"])
-    assert str(full.value) == "subnet 10.0.0.8/30 is full: its only address for containers is in use"
-    assert full.value.hint == "remove containers, or make a wider network: minidocker network create --subnet 10.0.0.8/29 NAME"
+        ipam.allocate(*arguments)
+    assert (str(full.value), full.value.hint) == (message, hint)
 
 
 @pytest.mark.parametrize(("ip", "message", "kind"), [
@@ -137,6 +175,20 @@ def test_macs_follow_addresses(one: ipaddress.IPv4Address, other: ipaddress.IPv4
 
 def test_the_mac_is_dockers() -> None:
     assert ipam.mac_of("172.17.0.2") == "02:42:ac:11:00:02"
+
+
+@st.composite
+def subnets6(draw: st.DrawFn, longest: int = 128) -> ipaddress.IPv6Network:
+    """Out of few blocks, so that some overlap."""
+    value = draw(st.sampled_from(["fd00::", "fd00:0:0:1::", "2001:db8::"]).map(ipaddress.IPv6Address)) + draw(st.integers(0, 1 << 34))
+    return ipaddress.IPv6Network((int(value), draw(st.integers(16, longest))), strict=False)
+
+
+@given(st.lists(subnets() | subnets6(), min_size=1, max_size=8))
+def test_overlap_of_both_families_is_ipaddress_s(every: list[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> None:
+    wanted, *others = every
+    expected = next((str(other) for other in others if wanted.version == other.version and wanted.overlaps(other)), "")  # type: ignore[arg-type]
+    assert ipam.overlap(str(wanted), [Occupied(str(other), str(other)) for other in others]) == expected
 
 
 @given(subnets(), st.lists(subnets(), max_size=5))

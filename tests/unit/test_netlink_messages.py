@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from _struct import pack
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, AF_UNSPEC
 
 import pytest
 from hypothesis import given
@@ -22,6 +22,7 @@ from minidocker.kernel import netlink, nftables
 from minidocker.kernel import rtnetlink as rt
 
 REQUEST, ACK, REPLACE, EXCL, CREATE, DUMP = 0x1, 0x4, 0x100, 0x200, 0x400, 0x300
+NODAD = 0x02  # IFA_F_NODAD, linux/if_addr.h
 MAC, PEER_MAC = "06:42:ac:11:00:02", "02:42:ac:11:00:02"
 
 
@@ -68,6 +69,38 @@ CASES = [
         rt.link_set(3, no_link_local=True),
         marshalled(ifinfmsg, 16, ACK, [("IFLA_AF_SPEC", {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]})], index=3),
     ),
+    (
+        rt.link_set("md0.1", alias="minidocker:t:i", no_link_local=True, isolated=True),
+        marshalled(ifinfmsg, 16, ACK, [
+            ("IFLA_IFNAME", "md0.1"), ("IFLA_IFALIAS", "minidocker:t:i"),
+            ("IFLA_AF_SPEC", {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}),
+            ("IFLA_LINKINFO", {"attrs": [
+                ("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", {"attrs": [("IFLA_BRPORT_ISOLATED", 1)]})]})]),
+    ),
+    (
+        rt.link_set(3, hairpin=True, isolated=True),
+        marshalled(ifinfmsg, 16, ACK, [("IFLA_LINKINFO", {"attrs": [
+            ("IFLA_INFO_SLAVE_KIND", "bridge"),
+            ("IFLA_INFO_SLAVE_DATA", {"attrs": [("IFLA_BRPORT_MODE", 1), ("IFLA_BRPORT_ISOLATED", 1)]})]})], index=3),
+    ),
+    (
+        rt.veth_create("md01234567f.1", MAC, 1450, 0, "eth1", PEER_MAC, 5),
+        marshalled(ifinfmsg, 16, ACK | CREATE | EXCL, [
+            ("IFLA_IFNAME", "md01234567f.1"), ("IFLA_ADDRESS", MAC), MTU_1450,
+            ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", {
+                "attrs": [("IFLA_IFNAME", "eth1"), ("IFLA_ADDRESS", PEER_MAC), MTU_1450, ("IFLA_NET_NS_FD", 5)]})]})]})]),
+    ),
+    *((
+        rt.macvlan_create(7, mode, "eth0", PEER_MAC, mtu, 5),
+        marshalled(ifinfmsg, 16, ACK | CREATE | EXCL, [
+            ("IFLA_IFNAME", "eth0"), ("IFLA_ADDRESS", PEER_MAC), *([("IFLA_MTU", mtu)] if mtu else []), ("IFLA_LINK", 7),
+            ("IFLA_NET_NS_FD", 5), ("IFLA_LINKINFO", {"attrs": [
+                ("IFLA_INFO_KIND", "macvlan"), ("IFLA_INFO_DATA", {"attrs": [("IFLA_MACVLAN_MODE", mode)]})]})]),
+    ) for mode, mtu in (("bridge", 0), ("private", 1450), ("vepa", 9000))),
+    (
+        rt.link_move(7, "eth0", PEER_MAC, 5),
+        marshalled(ifinfmsg, 16, ACK, [("IFLA_IFNAME", "eth0"), ("IFLA_ADDRESS", PEER_MAC), ("IFLA_NET_NS_FD", 5)], index=7),
+    ),
     (rt.link_delete(4, "br0"), marshalled(ifinfmsg, 17, ACK, index=4)),
     (
         rt.address_add(3, "172.17.0.1", 24),
@@ -75,20 +108,40 @@ CASES = [
                    family=AF_INET, prefixlen=24, index=3),
     ),
     (
-        rt.default_route_add(3, "172.17.0.1"),
-        marshalled(rtmsg, 24, ACK | CREATE | EXCL, [("RTA_GATEWAY", "172.17.0.1"), ("RTA_OIF", 3)],
+        rt.address_add(3, "fd00:9::1", 64),
+        marshalled(ifaddrmsg, 20, ACK | CREATE | EXCL, [("IFA_LOCAL", "fd00:9::1"), ("IFA_ADDRESS", "fd00:9::1")],
+                   family=AF_INET6, prefixlen=64, index=3, flags=NODAD),
+    ),
+    (
+        rt.default_route(3, "172.17.0.1"),
+        marshalled(rtmsg, 24, ACK | CREATE | REPLACE, [("RTA_GATEWAY", "172.17.0.1"), ("RTA_OIF", 3)],
                    family=AF_INET, table=254, proto=3, scope=0, type=1),
+    ),
+    (
+        rt.default_route(3, "fd00:9::1"),
+        marshalled(rtmsg, 24, ACK | CREATE | REPLACE, [("RTA_GATEWAY", "fd00:9::1"), ("RTA_OIF", 3)],
+                   family=AF_INET6, table=254, proto=3, scope=0, type=1),
     ),
     (
         rt.neighbour_add(3, "172.17.0.2", PEER_MAC),
         marshalled(ndmsg, 28, ACK | CREATE | REPLACE, [("NDA_DST", "172.17.0.2"), ("NDA_LLADDR", PEER_MAC)],
                    family=AF_INET, ifindex=3, state=0x80),
     ),
+    (
+        rt.neighbour_add(3, "fd00:9::2", PEER_MAC),
+        marshalled(ndmsg, 28, ACK | CREATE | REPLACE, [("NDA_DST", "fd00:9::2"), ("NDA_LLADDR", PEER_MAC)],
+                   family=AF_INET6, ifindex=3, state=0x80),
+    ),
     (rt.neighbour_delete(3, "172.17.0.2"), marshalled(ndmsg, 29, ACK, [("NDA_DST", "172.17.0.2")], family=AF_INET, ifindex=3)),
+    (rt.neighbour_delete(3, "fd00:9::2"), marshalled(ndmsg, 29, ACK, [("NDA_DST", "fd00:9::2")], family=AF_INET6, ifindex=3)),
     (rt.links_dump(), marshalled(ifinfmsg, 18, DUMP, [("IFLA_EXT_MASK", 8)])),
     (rt.addresses_dump(), marshalled(ifaddrmsg, 22, DUMP, family=AF_INET)),
     (rt.routes_dump(), marshalled(rtmsg, 26, DUMP, family=AF_INET)),
     (rt.rules_dump(), marshalled(fibmsg, 34, DUMP, family=AF_INET)),
+    (rt.addresses_dump(AF_INET6), marshalled(ifaddrmsg, 22, DUMP, family=AF_INET6)),
+    (rt.addresses_dump(AF_UNSPEC), marshalled(ifaddrmsg, 22, DUMP, family=AF_UNSPEC)),
+    (rt.routes_dump(AF_INET6), marshalled(rtmsg, 26, DUMP, family=AF_INET6)),
+    (rt.rules_dump(AF_INET6), marshalled(fibmsg, 34, DUMP, family=AF_INET6)),
     (
         nftables.table_get("inet", "minidocker_ab"),
         marshalled(nft_table_msg, 10 << 8 | 1, 0, [("NFTA_TABLE_NAME", "minidocker_ab")], nfgen_family=1, version=0, res_id=0),
@@ -131,6 +184,26 @@ def test_routes_are_read(kind: int, attrs: list[object], expected: tuple[object,
     route = rt.Route(marshalled(rtmsg, 24, 0, attrs, family=AF_INET, dst_len=12, table=254, type=kind)[16:])
     assert (route.destination, route.table, route.type, route.devices, route.gateway, route.priority) == expected
     assert route.prefix == 12
+
+
+@pytest.mark.parametrize(("kind", "attrs", "expected"), [
+    (1, [("RTA_DST", "fd00:9::"), ("RTA_OIF", 4)], ("fd00:9::", 254, "unicast", [4], "")),
+    (1, [("RTA_GATEWAY", "fe80::1"), ("RTA_OIF", 3), ("RTA_TABLE", 1000)], ("::", 1000, "unicast", [3], "fe80::1")),
+    (7, [("RTA_DST", "2001:db8::"), ("RTA_OIF", 1)], ("2001:db8::", 254, "unreachable", [1], "")),
+])
+def test_ipv6_routes_are_read(kind: int, attrs: list[object], expected: tuple[object, ...]) -> None:
+    route = rt.Route(marshalled(rtmsg, 24, 0, attrs, family=AF_INET6, dst_len=48, table=254, type=kind)[16:])
+    assert (route.destination, route.table, route.type, route.devices, route.gateway) == expected
+    assert route.prefix == 48
+
+
+def test_ipv6_addresses_and_rules_are_read() -> None:
+    address = rt.Address(marshalled(ifaddrmsg, 20, 0, [("IFA_ADDRESS", "fd00:9::2")], family=AF_INET6, prefixlen=64, index=6)[16:])
+    assert (address.ip, address.prefix, address.index) == ("fd00:9::2", 64, 6)
+    rule = rt.Rule(marshalled(fibmsg, 32, 0, [("FRA_DST", "fd00::"), ("FRA_TABLE", 77)], family=AF_INET6, dst_len=8)[16:])
+    assert (rule.destination, rule.prefix, rule.table) == ("fd00::", 8, 77)
+    every = rt.Rule(marshalled(fibmsg, 32, 0, family=AF_INET6, table=254)[16:])
+    assert (every.destination, every.prefix, every.table) == ("::", 0, 254)
 
 
 def test_addresses_and_rules_are_read() -> None:

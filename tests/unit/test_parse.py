@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import time
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidocker.errors import UsageError
-from minidocker.spec import parse, parse_limits, parse_network, parse_time
+from minidocker.spec import parse, parse_limits, parse_network, parse_subnet, parse_time
 from minidocker.spec.records import Port
+from minidocker.spec.request import NetworkRequest
 
 NOW = 1_700_000_000.0
 
@@ -28,6 +30,47 @@ def files(content: bytes) -> Callable[[str], bytes]:
 
 def environment(content: bytes) -> list[str]:
     return parse.environment(["e"], [], {"HOME": "/root"}, files(content))
+
+
+def attachment(text: str) -> tuple[object, ...]:
+    found = parse_network.attachment(text)
+    return found.name, found.ip, found.ip6, found.mac, found.aliases, found.priority
+
+
+def changes(request: NetworkRequest) -> dict[str, object]:
+    """What was asked for beyond the defaults."""
+    default = vars(NetworkRequest(request.name))
+    return {name: value for name, value in vars(request).items() if value != default[name]}
+
+
+def driver_option(text: str) -> dict[str, object]:
+    request = NetworkRequest("lab")
+    parse_subnet.driver_option(request, text)
+    return changes(request)
+
+
+def subnets(text: str) -> dict[str, object]:
+    """SUBNET... via GATEWAY..., as the options come."""
+    given, _, gateways = text.partition("via")
+    request = NetworkRequest("lab")
+    parse_subnet.subnets(request, given.split(), gateways.split())
+    return changes(request)
+
+
+def gateway(text: str) -> str:
+    return parse_subnet.gateway(text, "10.9.0.0/24")
+
+
+def ip_range(text: str) -> str:
+    return parse_subnet.ip_range(text, "10.9.0.0/24")
+
+
+def bridge_name(text: str) -> str:
+    return parse_subnet.interface("--bridge", text)
+
+
+def priority(text: str) -> int:
+    return parse_network.priority("--gw-priority", text)
 
 
 GOOD: list[tuple[Callable[[str], object], str, object]] = [
@@ -82,7 +125,28 @@ GOOD: list[tuple[Callable[[str], object], str, object]] = [
     (parse_limits.ulimit, "core=0:unlimited", ("core", 0, -1)),
     (parse_limits.ulimit, "memlock=-1", ("memlock", -1, -1)),
     (parse_network.container_address, "172.17.0.9", "172.17.0.9"),
+    (parse_network.container_address6, "fd00:9::9", "fd00:9::9"),
+    (parse_network.container_address6, "FD00:9:0:0::0009", "fd00:9::9"),
+    (parse_network.container_address6, "2001:db8::192.0.2.9", "2001:db8::c000:209"),
+    (parse_network.canonical6, "0:0:0:0:0:0:0:1", "::1"),
+    (parse_network.canonical6, "172.17.0.9", "172.17.0.9"),
+    (parse_network.packed6, "::1", bytes(15) + b"\1"),
+    (parse_network.packed6, "fe80::1%eth0", None),
+    (parse_network.packed6, "1::2::3", None),
+    (parse_network.packed6, "::1\0", None),
+    (parse_network.packed6, "::\u0661", None),
+    (parse_network.packed6, "192.0.2.1", None),
     (parse_network.mac, "02-42-AC-11-00-09", "02:42:ac:11:00:09"),
+    (attachment, "lab:ip=10.9.0.9", ("lab", "10.9.0.9", "", "", [], 0)),
+    (
+        attachment, "lab:ip=10.9.0.9,ip6=FD00:9:0::9,mac=02-42-AC-11-00-09,alias=db,alias=db.example,gw-priority=-7",
+        ("lab", "10.9.0.9", "fd00:9::9", "02:42:ac:11:00:09", ["db", "db.example"], -7),
+    ),
+    (attachment, "name=lab", ("lab", "", "", "", [], 0)),
+    (attachment, "alias=db,name=lab,ip6=fd00:9::9,mac-address=02:42:ac:11:00:09", ("lab", "", "fd00:9::9", "02:42:ac:11:00:09", ["db"], 0)),
+    (attachment, "name=lab,gw_priority=2147483647", ("lab", "", "", "", [], 2147483647)),
+    (priority, "0", 0),
+    (priority, "-2147483647", -2147483647),
     (parse_network.host_entry, "db:192.0.2.7", ("db", "192.0.2.7")),
     (parse_network.host_entry, "db:::1", ("db", "::1")),
     (parse_network.host_entry, "db:[2001:db8::1]", ("db", "2001:db8::1")),
@@ -91,14 +155,41 @@ GOOD: list[tuple[Callable[[str], object], str, object]] = [
     (parse_network.publish, ":80/UDP", [Port(0, 80, "", "udp")]),
     (parse_network.publish, "127.0.0.1:8080:80/tcp", [Port(8080, 80, "127.0.0.1")]),
     (parse_network.publish, "127.0.0.1::80", [Port(0, 80, "127.0.0.1")]),
-    (parse_network.publish, "[::1]:8080:80/sctp", [Port(8080, 80, "::1", "sctp")]),
+    (parse_network.publish, "[2001:DB8:0::1]:8080:80/sctp", [Port(8080, 80, "2001:db8::1", "sctp")]),
+    (parse_network.publish, "[::]:8080:80", [Port(8080, 80, "::")]),
+    (parse_network.publish, "[::]::80", [Port(0, 80, "::")]),
+    (parse_network.publish, "0.0.0.0:8080:80", [Port(8080, 80, "0.0.0.0")]),
     (parse_network.publish, "9000-9001:80-81", [Port(9000, 80), Port(9001, 81)]),
+    (parse_network.publish, "9000-9009:80/udp", [Port(9000, 80, "", "udp", 9009)]),
+    (parse_network.publish, "127.0.0.1:9000-9001:80", [Port(9000, 80, "127.0.0.1", "tcp", 9001)]),
+    (parse_network.publish, "9000-9000:80", [Port(9000, 80)]),
     (parse_network.publish, "80-81", [Port(0, 80), Port(0, 81)]),
     (parse_network.expose, "80-81/udp", [(80, "udp"), (81, "udp")]),
-    (parse_network.subnet, "10.9.0.0/24", "10.9.0.0/24"),
-    (lambda t: parse_network.gateway(t, "10.9.0.0/24"), "10.9.0.254", "10.9.0.254"),
-    (parse_network.mtu, "1400", 1400),
-    (lambda t: parse_network.interface("--bridge", t), "br-lab", "br-lab"),
+    (parse_subnet.subnet, "10.9.0.0/24", "10.9.0.0/24"),
+    (parse_subnet.subnet, "FD00:9:0::/64", "fd00:9::/64"),
+    (parse_subnet.subnet, "fd00::/16", "fd00::/16"),
+    (parse_subnet.subnet, "fd00:9::/96", "fd00:9::/96"),
+    (gateway, "10.9.0.254", "10.9.0.254"),
+    (subnets, "10.9.0.0/24", {"subnet": "10.9.0.0/24"}),
+    (subnets, "fd00:9::/64", {"subnet6": "fd00:9::/64", "ipv6": True}),
+    (
+        subnets, "fd00:9::/64 10.9.0.0/24 via 10.9.0.254 FD00:9::00fe",
+        {"subnet": "10.9.0.0/24", "gateway": "10.9.0.254", "subnet6": "fd00:9::/64", "gateway6": "fd00:9::fe", "ipv6": True},
+    ),
+    (subnets, "fd00:9::/96 via fd00:9::ffff:ffff", {"subnet6": "fd00:9::/96", "gateway6": "fd00:9::ffff:ffff", "ipv6": True}),
+    (ip_range, "10.9.0.128/25", "10.9.0.128/25"),
+    (ip_range, "10.9.0.0/24", "10.9.0.0/24"),
+    (ip_range, "10.9.0.7/32", "10.9.0.7/32"),
+    (parse_subnet.mtu, "1400", 1400),
+    (bridge_name, "br-lab", "br-lab"),
+    (driver_option, "mtu=1400", {"mtu": 1400}),
+    (driver_option, "com.docker.network.driver.mtu=1400", {"mtu": 1400}),
+    (driver_option, "com.docker.network.bridge.name=br9", {"bridge": "br9"}),
+    (driver_option, "com.docker.network.bridge.enable_icc=false", {"isolated": True}),
+    (driver_option, "com.docker.network.bridge.enable_icc=true", {}),
+    (driver_option, "parent=eth0.100", {"parent": "eth0.100"}),
+    (driver_option, "macvlan_mode=vepa", {"mode": "vepa"}),
+    (driver_option, "mode=private", {"mode": "private"}),
     (since, "1699999999.5", 1699999999.5),
     (since, "10s", NOW - 10),
     (since, "1h30m", NOW - 5400),
@@ -116,6 +207,11 @@ GOOD: list[tuple[Callable[[str], object], str, object]] = [
 
 NAME = "letters, digits, `_`, `.` and `-` are allowed, the first a letter or digit"
 SIZE = "not a size; a number with b, k, m or g is allowed, as in 512m"
+NETWORK = "NETWORK:KEY=VALUE,... with ip, ip6, mac, alias and gw-priority, none, host or container:NAME is allowed"
+DRIVER_OPTIONS = (
+    "there are com.docker.network.bridge.name=, com.docker.network.driver.mtu=, com.docker.network.bridge.enable_icc=, mtu=, parent=, "
+    "macvlan_mode=, mode="
+)
 BAD: list[tuple[Callable[[str], object], str, str]] = [
     (lambda t: parse.name("--name", t), "a/b", f"--name `a/b`: {NAME}"),
     (lambda t: parse.name("--name", t), "", f"--name ``: {NAME}"),
@@ -206,6 +302,32 @@ BAD: list[tuple[Callable[[str], object], str, str]] = [
         "127.0.0.1",
         "--ip `127.0.0.1`: no interface can have this address (unspecified, loopback, multicast or reserved)",
     ),
+    (parse_network.container_address6, "172.17.0.9", "--ip6 `172.17.0.9`: an IPv6 address is allowed, as in fd00:9::9"),
+    (parse_network.container_address6, "fd00::9%eth0", "--ip6 `fd00::9%eth0`: an IPv6 address is allowed, as in fd00:9::9"),
+    (parse_network.container_address6, "fd00:9::9/64", "--ip6 `fd00:9::9/64`: an IPv6 address is allowed, as in fd00:9::9"),
+    *((
+        parse_network.container_address6, address,
+        f"--ip6 `{address}`: no interface can be given this address (unspecified, loopback, link-local or multicast)",
+    ) for address in ("::", "::1", "fe80::9", "ff02::1")),
+    (attachment, "lab:", f"--network `lab:`: {NETWORK}"),
+    (attachment, "lab:x", f"--network `lab:x`: {NETWORK}"),
+    (attachment, "bridge:ipv4=10.0.0.1", f"--network `bridge:ipv4=10.0.0.1`: {NETWORK}"),
+    (attachment, "lab:ip=10.9.0.9,", f"--network `lab:ip=10.9.0.9,`: {NETWORK}"),
+    (attachment, "alias=db", "--network `alias=db`: name=NETWORK is needed"),
+    (attachment, "name=", f"--network ``: {NAME}"),
+    (attachment, "a/b:ip=10.9.0.9", f"--network `a/b`: {NAME}"),
+    (attachment, "name=a,name=b", "--network `name=a,name=b`: `name` is given twice"),
+    (attachment, "a:name=b", "--network `a:name=b`: `name` is given twice"),
+    (attachment, "lab:ip=10.9.0.9,ip=10.9.0.9", "--network `lab:ip=10.9.0.9,ip=10.9.0.9`: `ip` is given twice"),
+    (attachment, "lab:mac=02:42:ac:11:00:09,mac-address=02:42:ac:11:00:0a",
+     "--network `lab:mac=02:42:ac:11:00:09,mac-address=02:42:ac:11:00:0a`: `mac-address` is given twice"),
+    (attachment, "lab:ip=fd00::9", "--ip `fd00::9`: an IPv4 address is allowed, as in 172.17.0.9"),
+    (attachment, "lab:mac=0:0:0:0:0:0", "--network mac `0:0:0:0:0:0`: six bytes in hexadecimal are allowed, as in 02:42:ac:11:00:09"),
+    (attachment, "lab:alias=a..b", "--network alias `a..b`: letters, digits, `-`, `_` and single dots are allowed"),
+    (attachment, "lab:gw-priority=high", "--network gw-priority `high`: a number from -2147483647 to 2147483647 is allowed"),
+    (priority, "2147483648", "--gw-priority `2147483648`: a number from -2147483647 to 2147483647 is allowed"),
+    (priority, "--1", "--gw-priority `--1`: a number from -2147483647 to 2147483647 is allowed"),
+    (priority, "+1", "--gw-priority `+1`: a number from -2147483647 to 2147483647 is allowed"),
     (parse_network.mac, "02:42", "--mac-address `02:42`: six bytes in hexadecimal are allowed, as in 02:42:ac:11:00:09"),
     (
         parse_network.mac,
@@ -223,26 +345,66 @@ BAD: list[tuple[Callable[[str], object], str, str]] = [
         "lo:80:80",
         "--publish `lo:80:80`: `lo` is not an IPv4 address ([HOSTIP:][HOSTPORT]:PORT; IPv6 in brackets)",
     ),
-    (parse_network.publish, "80-82:80", "--publish `80-82:80`: 3 host ports for 1 of the container; the same number is needed"),
-    (parse_network.publish, "[::1:80:80", "--publish `[::1:80:80`: an IPv6 host address is written [::1]:8080:80"),
-    (parse_network.subnet, "10.9.0.0/31", "--subnet `10.9.0.0/31`: /8 to /30 are allowed"),
-    (parse_network.subnet, "10.9.0.0/32", "--subnet `10.9.0.0/32`: /8 to /30 are allowed"),
-    (parse_network.subnet, "10.9.0.0", "--subnet `10.9.0.0`: an IPv4 subnet is allowed, as in 10.9.0.0/24"),
+    (parse_network.publish, "80-82:80-81", "--publish `80-82:80-81`: 3 host ports for 2 of the container; the same number is needed"),
+    (parse_network.publish, "80:80-81", "--publish `80:80-81`: 1 host ports for 2 of the container; the same number is needed"),
+    (parse_network.publish, "82-80:80", "--publish `82-80:80`: `82-80` is not a port or a range; 1 to 65535 are allowed"),
+    *((parse_network.publish, text, f"--publish `{text}`: an IPv6 host address is written [2001:db8::1]:8080:80")
+      for text in ("[::1:80:80", "[::]80:80", "[192.0.2.1]:80:80", "[fe80::1%eth0]:80:80")),
+    *((
+        parse_network.publish, text,
+        f"--publish `{text}`: the kernel leads nothing from ::1 to a container (it has no route_localnet for IPv6); "
+        "127.0.0.1 or [::] is possible",
+    ) for text in ("[::1]:8080:80", "[0:0:0::1]::80")),
     (
-        parse_network.subnet,
-        "fd00::/64",
-        "--subnet `fd00::/64`: IPv6 subnets are not supported yet; an IPv4 subnet is allowed, as in 10.9.0.0/24",
+        parse_network.publish,
+        "2001:db8::1:80:80",
+        "--publish `2001:db8::1:80:80`: `2001:db8::1` is not an IPv4 address ([HOSTIP:][HOSTPORT]:PORT; IPv6 in brackets)",
     ),
-    (parse_network.subnet, "10.9.0.7/24", "--subnet `10.9.0.7/24`: host bits are set; 10.9.0.0/24 is the subnet of this address"),
-    (lambda t: parse_network.gateway(t, "10.9.0.0/24"), "10.9.1.1", "--gateway `10.9.1.1`: it must be a host's address in 10.9.0.0/24"),
-    (lambda t: parse_network.gateway(t, "10.9.0.0/24"), "10.9.0.255", "--gateway `10.9.0.255`: it must be a host's address in 10.9.0.0/24"),
-    (lambda t: parse_network.gateway(t, None), "10.9.1.1", "--gateway `10.9.1.1`: --subnet is needed with it"),
-    (parse_network.mtu, "67", "--mtu `67`: 68 to 65535 bytes are allowed"),
-    (
-        lambda t: parse_network.interface("--bridge", t),
-        "a" * 16,
-        f"--bridge `{'a' * 16}`: 1 to 15 characters without space, `/`, `:` and `%` are allowed",
-    ),
+    (parse_subnet.subnet, "10.9.0.0/31", "--subnet `10.9.0.0/31`: /8 to /30 are allowed"),
+    (parse_subnet.subnet, "10.9.0.0/32", "--subnet `10.9.0.0/32`: /8 to /30 are allowed"),
+    (parse_subnet.subnet, "10.9.0.0", "--subnet `10.9.0.0`: a subnet is allowed, as in 10.9.0.0/24 or fd00:9::/64"),
+    (parse_subnet.subnet, "10.9.0.0/33", "--subnet `10.9.0.0/33`: a subnet is allowed, as in 10.9.0.0/24 or fd00:9::/64"),
+    *((parse_subnet.subnet, text, f"--subnet `{text}`: an IPv6 subnet is allowed, as in fd00:9::/64")
+      for text in ("fd00::", "fd00::/", "fd00::/129", "fd00::x/64", "fd00::%eth0/64")),
+    *((parse_subnet.subnet, text, f"--subnet `{text}`: /16 to /96 are allowed; /64 is usual")
+      for text in ("fd00::/97", "fd00::/15", "::/0")),
+    (parse_subnet.subnet, "fd00:9::1/64", "--subnet `fd00:9::1/64`: host bits are set"),
+    *((
+        parse_subnet.subnet, text,
+        f"--subnet `{text}`: containers cannot have these addresses (unspecified, loopback, link-local or multicast)",
+    ) for text in ("fe80::/64", "ff02::/16", "::/64", "::ffff:0:0/96")),
+    (parse_subnet.subnet, "10.9.0.7/24", "--subnet `10.9.0.7/24`: host bits are set; 10.9.0.0/24 is the subnet of this address"),
+    (gateway, "10.9.1.1", "--gateway `10.9.1.1`: it must be a host's address in 10.9.0.0/24"),
+    (gateway, "10.9.0.255", "--gateway `10.9.0.255`: it must be a host's address in 10.9.0.0/24"),
+    (gateway, "10.9.0", "--gateway `10.9.0`: an IPv4 or IPv6 address is allowed, as in 10.9.0.1"),
+    (lambda t: parse_subnet.gateway(t, None), "10.9.1.1", "--gateway `10.9.1.1`: --subnet is needed with it"),
+    (subnets, "10.9.0.0/24 10.9.1.0/24", "--subnet `10.9.1.0/24`: one IPv4 and one IPv6 subnet are allowed"),
+    (subnets, "fd00:9::/64 10.9.1.0/24 fd00:a::/64", "--subnet `fd00:a::/64`: one IPv4 and one IPv6 subnet are allowed"),
+    (subnets, "10.9.0.0/24 via 10.9.0.1 10.9.0.2", "--gateway `10.9.0.2`: one IPv4 and one IPv6 gateway are allowed"),
+    (subnets, "fd00:9::/64 via fd00:9::1 fd00:9::2", "--gateway `fd00:9::2`: one IPv4 and one IPv6 gateway are allowed"),
+    (subnets, "10.9.0.0/24 via fd00:9::1", "--gateway `fd00:9::1`: an IPv6 --subnet is needed with it"),
+    (subnets, "fd00:9::/64 via 10.9.0.1", "--gateway `10.9.0.1`: --subnet is needed with it"),
+    (subnets, "fd00:9::/64 via fd00:9::", "--gateway `fd00:9::`: it must be a host's address in fd00:9::/64"),
+    (subnets, "fd00:9::/64 via fd00:9:0:1::1", "--gateway `fd00:9:0:1::1`: it must be a host's address in fd00:9::/64"),
+    (subnets, "fd00:9::/64 via fd00:8::1", "--gateway `fd00:8::1`: it must be a host's address in fd00:9::/64"),
+    (subnets, "fd00:9::/64 via fd00:9::1%br0", "--gateway `fd00:9::1%br0`: an IPv4 or IPv6 address is allowed, as in fd00:9::1"),
+    (ip_range, "10.9.0.0/23", "--ip-range `10.9.0.0/23`: it must lie in 10.9.0.0/24"),
+    (ip_range, "10.9.1.0/25", "--ip-range `10.9.1.0/25`: it must lie in 10.9.0.0/24"),
+    (ip_range, "10.9.0.1/25", "--ip-range `10.9.0.1/25`: host bits are set; 10.9.0.0/25 is the subnet of this address"),
+    (ip_range, "10.0.0.0/7", "--ip-range `10.0.0.0/7`: /8 to /32 are allowed"),
+    (ip_range, "fd00:9::/96", "--ip-range `fd00:9::/96`: an IPv4 range is allowed; IPv6 addresses follow from the IPv4 ones"),
+    (lambda t: parse_subnet.ip_range(t, None), "10.9.0.0/25", "--ip-range `10.9.0.0/25`: --subnet is needed with it"),
+    (parse_subnet.mtu, "67", "--mtu `67`: 68 to 65535 bytes are allowed"),
+    (bridge_name, "a" * 16, f"--bridge `{'a' * 16}`: 1 to 15 characters without space, `/`, `:` and `%` are allowed"),
+    (driver_option, "mtu", f"--opt `mtu`: {DRIVER_OPTIONS}"),
+    (driver_option, "mtu=", f"--opt `mtu=`: {DRIVER_OPTIONS}"),
+    (driver_option, "com.docker.network.bridge.host_binding_ipv4=",
+     f"--opt `com.docker.network.bridge.host_binding_ipv4=`: {DRIVER_OPTIONS}"),
+    (driver_option, "mtu=67", "--mtu `67`: 68 to 65535 bytes are allowed"),
+    (driver_option, "mode=passthru", "--opt `mode=passthru`: the mode is bridge, private, vepa"),
+    (driver_option, "parent=a:b", "--opt `a:b`: 1 to 15 characters without space, `/`, `:` and `%` are allowed"),
+    (driver_option, "com.docker.network.bridge.enable_icc=maybe",
+     "--opt com.docker.network.bridge.enable_icc `maybe`: true or false is allowed"),
     (
         since,
         "yesterday",
@@ -316,11 +478,44 @@ def test_addresses_round_trip(value: int) -> None:
     assert parse_network.packed(parse_network.dotted(value)) == value
 
 
+@given(st.ip_addresses(v=6), st.data())
+def test_ipv6_addresses_are_ipaddress_s(address: ipaddress.IPv6Address, data: st.DataObject) -> None:
+    spelled = data.draw(st.sampled_from([str(address), address.exploded, str(address).upper()]))
+    assert parse_network.packed6(spelled) == address.packed
+    assert ipaddress.IPv6Address(parse_network.canonical6(spelled)) == address
+    assert parse_network.canonical6(spelled) == parse_network.canonical6(str(address))
+
+
+@given(st.text("0123456789abcdef:.%/ ", max_size=24))
+def test_what_is_no_ipv6_address_is_ipaddress_s_too(text: str) -> None:
+    try:
+        wanted: bytes | None = ipaddress.IPv6Address(text).packed if "%" not in text else None
+    except ValueError:
+        wanted = None
+    assert parse_network.packed6(text) == wanted
+
+
+@given(st.ip_addresses(v=6), st.integers(0, 128))
+def test_ipv6_subnets_are_ipaddress_s(address: ipaddress.IPv6Address, prefix: int) -> None:
+    text = f"{address}/{prefix}"
+    try:
+        found = ipaddress.IPv6Network(parse_subnet.subnet(text))
+    except UsageError:
+        try:
+            real = ipaddress.IPv6Network(text)
+        except ValueError:
+            return  # host bits
+        assert not 16 <= prefix <= 96 or real.is_multicast or real.is_link_local or int(real.network_address) >> 64 == 0
+        return
+    assert found == ipaddress.IPv6Network(text)
+
+
 @given(st.integers(1, 65535), st.integers(1, 65535), st.integers(0, 20), st.sampled_from(["tcp", "udp", "sctp"]))
 def test_port_ranges_pair_up(host: int, inside: int, more: int, protocol: str) -> None:
     if max(host, inside) + more > 65535:
         return
     ports = parse_network.publish(f"{host}-{host + more}:{inside}-{inside + more}/{protocol}")
+    assert all(port.host_last == 0 for port in ports)
     assert [(port.host_port - host, port.container_port - inside) for port in ports] == [(i, i) for i in range(more + 1)]
 
 

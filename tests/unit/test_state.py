@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 import sqlite3
@@ -12,18 +13,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidocker.errors import ConflictError, MinidockerError, NotFoundError, StateError
+from minidocker.network import publish
 from minidocker.spec.near import distance, near
-from minidocker.spec.records import Endpoint, Network, Port
-from minidocker.spec.request import RunRequest
+from minidocker.spec.records import MACVLAN, PTP, Endpoint, Network, Port
+from minidocker.spec.request import Attachment, RunRequest
 from minidocker.storage import containers, networks
+from minidocker.storage import state as state_module
 from minidocker.storage.state import MIGRATIONS, State
 from tests import pretend
+from tests.unit.test_request import OLD
 
 BR0 = Network("0123456789ab", "br0", "172.17.0.0/24", "172.17.0.1", "br0", labels={"a": "b"}, created=5.0)
+SIX = Network("0123456789af", "six", "10.9.0.0/24", "10.9.0.1", "br6", mtu=1400, internal=False, created=6.0, subnet6="fd00:9::/64",
+              gateway6="fd00:9::1", ip_range="10.9.0.128/25", isolated=True)  # fmt: skip
+WIRE = Network("0123456789b0", "wire", "192.0.2.0/24", "192.0.2.9", "", MACVLAN, internal=True, created=7.0, parent="eth0", mode="vepa")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system of its own")
 
 
@@ -62,6 +69,12 @@ def add(state: State, id: str, name: str, **attributes: object) -> containers.Re
     return record
 
 
+def endpoint(network: str, letter: str, ip: str, number: int = 0, **more: object) -> Endpoint:
+    """A place of the container called `letter`."""
+    mac = f"02:42:{bytes(map(int, ip.split('.'))).hex(':')}"
+    return Endpoint(network, letter * 64, letter, ip, mac, interface=f"eth{number}", **more)  # type: ignore[arg-type]
+
+
 # --- what is taken is taken -----------------------------------------------------------------------------------------------------------
 
 
@@ -92,8 +105,53 @@ def test_an_address_and_a_mac_have_one_owner_in_each_network(state: State) -> No
     with pytest.raises(ConflictError) as mac:
         containers.add_endpoint(state, Endpoint("br0", "c" * 64, "c", "172.17.0.4", "02:42:ac:11:00:02"))
     assert mac.value.message == "the MAC address 02:42:ac:11:00:02 is in use by container `a`"
-    assert containers.taken_ips(state, "br0") == {"172.17.0.2"}
+    assert containers.taken(state, "br0", "ip") == {"172.17.0.2"}
+    assert containers.taken(state, "br0", "mac") == {"02:42:ac:11:00:02"}
     assert networks.last_ip(state, "br0") == "172.17.0.2"
+
+
+def test_an_ipv6_address_has_one_owner_and_none_is_no_address(state: State) -> None:
+    networks.insert(state, SIX)
+    for letter in "abcd":
+        add(state, letter * 64, letter)
+    containers.add_endpoint(state, endpoint("six", "a", "10.9.0.2", ip6="fd00:9::2"))
+    with pytest.raises(ConflictError) as taken:
+        containers.add_endpoint(state, endpoint("six", "b", "10.9.0.3", ip6="fd00:9::2"))
+    assert (taken.value.message, taken.value.hint) == (
+        "address fd00:9::2 is in use by container `a`", "take another, or leave --ip6 out")
+    for letter, ip in (("c", "10.9.0.4"), ("d", "10.9.0.5")):
+        containers.add_endpoint(state, endpoint("six", letter, ip))
+    assert containers.taken(state, "six", "ip6") == {"fd00:9::2", ""}
+    assert containers.taken(state, "six", "ip") == {"10.9.0.2", "10.9.0.4", "10.9.0.5"}, "the refused one has left nothing"
+
+
+def test_an_interface_is_in_one_network(state: State) -> None:
+    for network in (BR0, SIX):
+        networks.insert(state, network)
+    add(state, "a" * 64, "a")
+    containers.add_endpoint(state, endpoint("br0", "a", "172.17.0.2"))
+    with pytest.raises(ConflictError):
+        containers.add_endpoint(state, endpoint("six", "a", "10.9.0.2"))
+    containers.add_endpoint(state, endpoint("six", "a", "10.9.0.2", 1))
+    with pytest.raises(ConflictError):
+        containers.add_endpoint(state, endpoint("six", "a", "10.9.0.3", 2))
+    assert containers.count_in(state, "six") == 1
+    containers.remove_endpoint(state, "a" * 64, "br0")
+    assert [place.interface for place in containers.endpoints(state)["a" * 64]] == ["eth1"], "the other keeps its name"
+
+
+def test_what_is_half_connected_is_told(state: State) -> None:
+    networks.insert(state, BR0)
+    networks.insert(state, SIX)
+    add(state, "a" * 64, "a")
+    containers.add_endpoint(state, endpoint("br0", "a", "172.17.0.2"))
+    assert containers.half_connected(state) == []
+    containers.add_endpoint(state, endpoint("six", "a", "10.9.0.2", 1), connecting=True)
+    assert containers.half_connected(state) == [("a" * 64, "six")]
+    containers.connected(state, "a" * 64, "six")
+    assert containers.half_connected(state) == []
+    containers.set_connecting(state, "a" * 64, "br0")
+    assert containers.half_connected(state) == [("a" * 64, "br0")]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +164,11 @@ def test_an_address_and_a_mac_have_one_owner_in_each_network(state: State) -> No
         (Port(80, 80), Port(80, 80, "127.0.0.1"), True),
         (Port(80, 80, "127.0.0.1"), Port(80, 80), True),
         (Port(80, 80), Port(81, 80), False),
+        (Port(80, 80, "0.0.0.0"), Port(80, 80, "::"), False),
+        (Port(80, 80, "0.0.0.0"), Port(80, 80, "127.0.0.1"), True),
+        (Port(80, 80, "2001:db8::1"), Port(80, 80, "::"), True),
+        (Port(80, 80, "2001:db8::1"), Port(80, 80, "0.0.0.0"), False),
+        (Port(80, 80), Port(80, 80, "::"), True),
     ],
 )
 def test_a_host_port_has_one_owner(state: State, first: Port, second: Port, clash: bool) -> None:
@@ -118,6 +181,100 @@ def test_a_host_port_has_one_owner(state: State, first: Port, second: Port, clas
     else:
         containers.add_ports(state, "b" * 64, [second])
         assert containers.ports(state) == {"a" * 64: [first], "b" * 64: [second]}
+
+
+HOST_IPS = ("", "0.0.0.0", "::", "127.0.0.1", "192.0.2.1", "2001:db8::1", "2001:db8::2")
+PORTS = st.builds(Port, st.integers(80, 81), st.just(80), st.sampled_from(HOST_IPS), st.sampled_from(("tcp", "udp")))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
+    """A state with the containers a and b, for tests that roll back what they do."""
+    opened = State(str(tmp_path_factory.mktemp("two") / "state.db"))
+    for letter in "ab":
+        add(opened, letter * 64, letter)
+    yield opened
+    opened.close()
+
+
+class _Undone(Exception):
+    """Rolls a transaction back."""
+
+
+@settings(deadline=None)
+@given(st.lists(PORTS, max_size=5), st.lists(PORTS, min_size=1, max_size=3))
+def test_the_database_knows_as_well_as_we_do_which_ports_meet(two: State, held: list[Port], wanted: list[Port]) -> None:
+    fresh: list[Port] = []
+    for port in held:
+        if publish.conflict([port], [(other, "") for other in fresh]) is None:
+            fresh.append(port)
+    with pytest.raises(_Undone), two.transaction():
+        containers.add_ports(two, "a" * 64, fresh)
+        for port in wanted:
+            assert containers.port_holder(two, port) == ("a" if publish.conflict([port], [(other, "") for other in fresh]) else "")
+        clash = publish.conflict(wanted, [(other, "a") for other in fresh])
+        if clash is None:
+            containers.add_ports(two, "b" * 64, wanted)
+            assert containers.ports(two) == {id: ports for id, ports in (("a" * 64, fresh), ("b" * 64, wanted)) if ports}
+        else:
+            port, _, owner = clash
+            with pytest.raises(ConflictError) as caught:
+                containers.add_ports(two, "b" * 64, wanted)
+            who = "container `a`" if owner else "this container itself"
+            assert caught.value.message == (
+                f"port {port.host_port}/{port.protocol} of {port.host_ip or 'all addresses'} is published by {who} already")
+        raise _Undone
+
+
+@pytest.mark.parametrize("one", HOST_IPS)
+@pytest.mark.parametrize("other", HOST_IPS)
+def test_every_two_addresses(two: State, one: str, other: str) -> None:
+    with pytest.raises(_Undone), two.transaction():
+        containers.add_ports(two, "a" * 64, [Port(80, 80, one)])
+        assert bool(containers.port_holder(two, Port(80, 80, other))) == publish.meet(one, other)
+        raise _Undone
+
+
+# --- whose gateway it is ----------------------------------------------------------------------------------------------------------------
+
+
+def test_ports_are_at_the_endpoint_that_gives_the_default_route(state: State) -> None:
+    inside = Network("0123456789ad", "inside", "10.8.0.0/24", "10.8.0.1", "inside", internal=True)
+    cable = Network("0123456789ae", "cable", "10.7.0.0/30", "", "", PTP)
+    for network in (BR0, SIX, inside, cable):
+        networks.insert(state, network)
+    record = add(state, "a" * 64, "a")
+    port = Port(80, 80)
+    containers.add_ports(state, record.id, [port])
+
+    def publishers(*places: Endpoint) -> list[str]:
+        """The interfaces with the ports, of a container with these places."""
+        for place in places:
+            containers.add_endpoint(state, place)
+        found = containers.endpoints(state)[record.id]
+        assert [(place.interface, place.network, place.ports) for place in containers.endpoints(state, record)[record.id]] == [
+            (place.interface, place.network, place.ports) for place in found], "of one container as of all"
+        assert [place.number for place in found] == sorted(place.number for place in found), "eth0 first"
+        for place in found:
+            containers.remove_endpoint(state, record.id, place.network)
+        return [place.interface for place in found if place.ports == [port]]
+
+    br0, six = ("br0", "a", "172.17.0.2"), ("six", "a", "10.9.0.2")
+    none, cabled = ("inside", "a", "10.8.0.2"), ("cable", "a", "10.7.0.1")
+    assert publishers(endpoint(*br0)) == ["eth0"]
+    assert publishers(endpoint(*br0, 1), endpoint(*six)) == ["eth0"], "of equals the first"
+    assert publishers(endpoint(*br0), endpoint(*six, 1, priority=1)) == ["eth1"]
+    assert publishers(endpoint(*br0, priority=-1), endpoint(*six, 1)) == ["eth1"]
+    assert publishers(endpoint(*br0, 10), endpoint(*six, 9)) == ["eth9"], "numbers, not their digits"
+    assert publishers(endpoint(*none, priority=9), endpoint(*cabled, 1, priority=9), endpoint(*six, 2)) == ["eth2"]
+    assert publishers(endpoint(*none), endpoint(*cabled, 1)) == [], "neither leads out"
+
+
+@given(st.lists(st.tuples(st.integers(0, 15), st.integers(-2, 2)), unique_by=lambda pair: pair[0]))
+def test_the_default_is_the_highest_priority_and_of_equals_the_first(places: list[tuple[int, int]]) -> None:
+    found = containers.default([endpoint("n", "a", "10.0.0.2", number, priority=priority) for number, priority in places])
+    wanted = sorted(places, key=lambda pair: (-pair[1], pair[0]))[:1]
+    assert ([(found.number, found.priority)] if found else []) == wanted
 
 
 def test_a_container_goes_with_its_lease_and_ports(state: State) -> None:
@@ -140,7 +297,7 @@ def test_released_is_kept_without_lease_and_ports(state: State) -> None:
     containers.add_endpoint(state, Endpoint("br0", record.id, "a", "172.17.0.2", "02:42:ac:11:00:02"))
     containers.add_ports(state, record.id, [Port(80, 80)])
     containers.release(state, record.id)
-    assert (containers.taken_ips(state, "br0"), containers.ports(state)) == (set(), {})
+    assert (containers.taken(state, "br0", "ip"), containers.ports(state)) == (set(), {})
     assert containers.get(state, record.id) is not None
 
 
@@ -155,14 +312,37 @@ def test_an_endpoint_needs_its_container_and_its_network(state: State) -> None:
         (Network("0", "br0", "10.0.0.0/24", "10.0.0.1", "x"), "network `br0` exists already"),
         (Network("0", "two", "172.17.0.0/24", "172.17.0.1", "x"), "subnet 172.17.0.0/24 is network `br0`'s already"),
         (Network("0", "two", "10.0.0.0/24", "10.0.0.1", "br0"), "bridge `br0` is network `br0`'s already"),
+        (Network("0", "two", "10.0.0.0/24", "10.0.0.1", "x", subnet6="fd00:9::/64"), "subnet fd00:9::/64 is network `six`'s already"),
+        (Network("0", "six", "10.0.0.0/24", "10.0.0.1", "br0"), "network `six` exists already"),
     ],
 )
 def test_networks_share_neither_name_nor_subnet_nor_bridge(state: State, other: Network, message: str) -> None:
     networks.insert(state, BR0)
+    networks.insert(state, SIX)
     with pytest.raises(ConflictError) as caught:
         networks.insert(state, other)
     assert caught.value.message == message
-    assert [network.name for network in networks.every(state)] == ["br0"]
+    assert {network.name for network in networks.every(state)} == {"br0", "six"}
+
+
+def test_what_a_network_has_not_it_shares_with_any(state: State) -> None:
+    for number in range(3):
+        networks.insert(state, Network(f"{number:012x}", f"n{number}", f"10.{number}.0.0/24", "", "", PTP))
+        networks.insert(state, Network(f"{number:011x}f", f"b{number}", f"10.{number}.1.0/24", f"10.{number}.1.1", f"b{number}"))
+    assert len(networks.every(state)) == 6
+    with pytest.raises(ConflictError):  # where the question is not asked
+        state.change("UPDATE networks SET bridge = 'b0' WHERE name = 'n1'")
+
+
+def test_networks_that_no_container_is_in(state: State) -> None:
+    networks.insert(state, BR0)
+    networks.insert(state, SIX)
+    add(state, "a" * 64, "a")
+    containers.add_endpoint(state, endpoint("six", "a", "10.9.0.2"))
+    assert networks.unused(state) == ["br0"]
+    with pytest.raises(NotFoundError) as caught:
+        networks.find(state, "none")
+    assert caught.value.hint == "`none` is a mode of --network, and there is nothing to look at or to remove"
 
 
 # --- what is written is read ----------------------------------------------------------------------------------------------------------
@@ -175,8 +355,21 @@ def test_records_come_back_as_they_went(state: State) -> None:
     read = record.request
     assert (read.labels, read.publish, read.memory) == ({"a": "ä\n"}, [port], 1 << 40)
     assert [tuple(volume) for volume in read.volumes] == [("/a", "/b", True)]
-    network = networks.find(state, "0123456789ab")
-    assert all(getattr(network, name) == getattr(BR0, name) for name in Network.__slots__)
+    for wanted in (BR0, SIX, WIRE):
+        if wanted is not BR0:
+            networks.insert(state, wanted)
+        network = networks.find(state, wanted.id)
+        assert all(getattr(network, name) == getattr(wanted, name) for name in Network.__slots__)
+    place = Endpoint("six", record.id, "web", "10.9.0.2", "02:42:0a:09:00:02", 1, ["db", "ä"], None, "eth3", "fd00:9::2", -5)
+    containers.add_endpoint(state, place)
+    [again] = containers.endpoints(state)[record.id]
+    assert all(getattr(again, name) == getattr(place, name) for name in Endpoint.__slots__ if name != "ports")
+    containers.update(state, record.id, addresses='{"six": "10.9.0.2"}')
+    assert (record.addresses, containers.find(state, "web").addresses) == ({}, {"six": "10.9.0.2"})
+    changed = record.request
+    changed.networks = [Attachment("six", "10.9.0.2", priority=3), Attachment("br0")]
+    containers.set_request(state, record.id, changed)
+    assert [(one.name, one.priority) for one in containers.find(state, "web").request.networks] == [("six", 3), ("br0", 0)]
     assert containers.update(state, record.id, status=containers.EXITED, exit_code=3) == 1
     assert containers.update(state, "nobody", exit_code=3) == 0
     assert containers.unfinished(state) == [] and not containers.is_unfinished(state, record.id)
@@ -312,6 +505,120 @@ def test_every_older_version_becomes_the_newest(tmp_path: Path, version: int) ->
         connection.execute(f"PRAGMA user_version = {version}")
     State(str(older)).close()
     assert schema(older) == schema(newest)
+
+
+def version_1(path: Path) -> None:
+    """A database as the version with one network a container left it, with rows in every table."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(MIGRATIONS[0])
+        connection.execute("PRAGMA foreign_keys = ON")
+        for name, id, subnet, gateway, bridge in (("br0", "0123456789ab", "172.17.0.0/24", "172.17.0.1", "br0"),
+                                                  ("lab", "0123456789ac", "10.9.0.0/24", "10.9.0.1", "lab0")):
+            connection.execute(
+                "INSERT INTO networks (name, id, driver, subnet, gateway, bridge, mtu, internal, labels, created, last_ip) "
+                "VALUES (?, ?, 'bridge', ?, ?, ?, 1400, ?, ?, 5.5, ?)",
+                (name, id, subnet, gateway, bridge, int(name == "lab"), '{"a": "b"}', gateway[:-1] + "7"))  # fmt: skip
+        for letter, network, ip in (("a", "br0", "172.17.0.2"), ("b", "lab", "10.9.0.2"), ("c", "lab", "10.9.0.3")):
+            request = {**OLD, "network": network, "name": letter}
+            connection.execute(
+                "INSERT INTO containers (id, name, status, request, boot, created, started, pid, generation, netns) "
+                "VALUES (?, ?, 'running', ?, 'boot', 1.0, 2.0, 17, 3, 99)", (letter * 64, letter, json.dumps(request)))  # fmt: skip
+            connection.execute("INSERT INTO endpoints (container, network, ip, mac, aliases) VALUES (?, ?, ?, ?, ?)",
+                               (letter * 64, network, ip, f"02:42:00:00:00:0{letter}", '["db"]'))  # fmt: skip
+            connection.execute("INSERT INTO ports (container, host_ip, host_port, container_port, protocol) VALUES (?, ?, 8080, 80, ?)",
+                               (letter * 64, "" if letter == "a" else "127.0.0.1", "tcp" if letter < "c" else "udp"))  # fmt: skip
+        connection.execute("INSERT INTO settings (name, value) VALUES ('forwarding', '{\"boot\": \"x\"}')")
+        connection.execute("PRAGMA user_version = 1")
+
+
+def rows(path: Path, table: str, columns: str) -> list[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute(f"SELECT {columns} FROM {table} ORDER BY 1").fetchall()
+
+
+def test_what_version_1_held_is_held_still(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    version_1(path)
+    tables = {
+        "networks": "name, id, driver, subnet, gateway, bridge, mtu, internal, labels, created, last_ip",
+        "containers": "id, name, status, request, boot, created, started, finished, exit_code, oom_killed, error, pid, generation, netns",
+        "endpoints": "container, network, ip, mac, aliases", "ports": "container, host_ip, host_port, container_port, protocol",
+        "settings": "name, value",
+    }  # fmt: skip
+    before = {table: rows(path, table, columns) for table, columns in tables.items()}
+    assert all(before.values())
+    state = State(str(path))
+    assert {table: rows(path, table, columns) for table, columns in tables.items()} == before
+    assert state.rows("PRAGMA foreign_key_check") == [] and state.rows("PRAGMA integrity_check") == [("ok",)]
+    assert [(network.name, network.subnet6, network.gateway6, network.ip_range, network.isolated, network.parent, network.mode)
+            for network in networks.every(state)] == [(name, "", "", "", False, "", "") for name in ("br0", "lab")]  # fmt: skip
+    places = containers.endpoints(state)
+    assert [(place.network, place.interface, place.ip6, place.priority, place.generation, place.aliases, place.host_link)
+            for id in sorted(places) for place in places[id]] == [
+        (network, "eth0", "", 0, 3, ["db"], f"md{letter * 8}3") for letter, network in (("a", "br0"), ("b", "lab"), ("c", "lab"))]
+    assert [place.ports for place in places["a" * 64]] == [[Port(8080, 80)]]
+    assert places["b" * 64][0].ports == [], "lab is internal"
+    for record in containers.every(state):
+        assert [(one.name, one.aliases) for one in record.request.networks] == [("br0" if record.name == "a" else "lab", ["db"])]
+        assert record.addresses == {}
+    assert containers.half_connected(state) == []
+    assert networks.last_ip(state, "lab") == "10.9.0.7"
+    state.close()
+
+
+def test_what_version_1_forbade_is_forbidden_still(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    version_1(path)
+    for opening in ("migrating", "again"):
+        state = State(str(path))
+        assert state.rows("PRAGMA foreign_keys") == [(1,)], opening
+        with pytest.raises(ConflictError, match="FOREIGN KEY"):
+            state.change("DELETE FROM networks WHERE name = 'lab'")
+        with pytest.raises(ConflictError, match="FOREIGN KEY"):
+            state.change("UPDATE endpoints SET network = 'gone' WHERE network = 'lab'")
+        for column in ("name", "subnet", "bridge", "id"):
+            with pytest.raises(ConflictError):
+                state.change(f"UPDATE networks SET {column} = (SELECT {column} FROM networks WHERE name = 'br0') WHERE name = 'lab'")
+        with pytest.raises(ConflictError):
+            state.change("UPDATE endpoints SET ip = '10.9.0.2' WHERE network = 'lab'")
+        state.close()
+    state = State(str(path))
+    containers.delete(state, "b" * 64)
+    assert set(containers.endpoints(state)) == set(containers.ports(state)) == {"a" * 64, "c" * 64}, "it goes with its lease and ports"
+    networks.insert(state, Network("1", "one", "10.1.0.0/30", "", "", PTP))
+    networks.insert(state, Network("2", "two", "10.2.0.0/30", "", "", PTP))
+    state.close()
+
+
+def test_a_migration_from_version_1_that_is_killed_has_not_been(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    version_1(path)
+    before = schema(path), rows(path, "endpoints", "*"), rows(path, "networks", "*")
+
+    class Connection:
+        """Dies at the last statement of the migration."""
+
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self.connection = connection
+
+        def execute(self, statement: str, *values: object) -> object:
+            if "ALTER TABLE containers" in statement:
+                os.kill(os.getpid(), 9)
+            return self.connection.execute(statement, *values)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.connection, name)
+
+    pid = os.fork()
+    if pid == 0:
+        connect = state_module.sqlite3.connect
+        state_module.sqlite3.connect = lambda *words, **options: Connection(connect(*words, **options))
+        State(str(path))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
+    assert (schema(path), rows(path, "endpoints", "*"), rows(path, "networks", "*")) == before
+    State(str(path)).close()
+    assert len(rows(path, "endpoints", "*")) == 3
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,196 @@
+"""The rest of the table in options.py: the commands that click alone reads."""
+
+from __future__ import annotations
+
+from minidocker.cli.options import EXEC, LIST, LOGS, PS, RUN, SIGNALS, STOP, Command, Option
+
+START = Command("start", "Start containers again that have ended", "containers", "start", (), "CONTAINER...", least=1, most=-1)
+
+RESTART = Command(
+    "restart",
+    "Stop containers and start them again",
+    "containers",
+    "restart",
+    STOP.options,
+    "CONTAINER...",
+    least=1,
+    most=-1,
+)
+
+KILL = Command(
+    "kill",
+    "Send a signal to containers",
+    "containers",
+    "kill",
+    (Option("-s, --signal SIGNAL", "Name or number (default KILL)", complete=SIGNALS),),
+    "CONTAINER...",
+    least=1,
+    most=-1,
+)
+
+RM = Command(
+    "rm",
+    "Remove containers",
+    "containers",
+    "remove",
+    (Option("-f, --force", "Kill them first when they run"),),
+    "CONTAINER...",
+    least=1,
+    most=-1,
+)
+
+INSPECT = Command(
+    "inspect",
+    "Show all that is known about containers",
+    "containers",
+    "inspect",
+    (Option("-f, --format FORMAT", "json, or a template ('{{.State.Pid}}')", complete=("json",)),),
+    "CONTAINER...",
+    least=1,
+    most=-1,
+    examples=(("its address", "minidocker inspect -f '{{.NetworkSettings.Networks.br0.IPAddress}}' web"),),
+)
+
+PORT = Command(
+    "port",
+    "Show where a container's ports are published",
+    "containers",
+    "port",
+    (),
+    "CONTAINER [PORT[/PROTOCOL]]",
+    least=1,
+    most=2,
+    examples=(("the host's address for port 80 of web", "minidocker port web 80"),),
+)
+
+INFO = Command(
+    "info",
+    "Show this host as minidocker sees it",
+    "system",
+    "info",
+    (Option("-f, --format FORMAT", "json, or a template", complete=("json",)),),
+)
+
+VERSION = Command(
+    "version",
+    "Show versions",
+    "system",
+    "version",
+    (Option("-f, --format FORMAT", "json, or a template", complete=("json",)),),
+    root=False,
+)
+
+COMPLETION = Command(
+    "completion",
+    "Print the completion script of a shell",
+    "system",
+    "completion",
+    arguments="bash|zsh|fish",
+    least=1,
+    most=1,
+    root=False,
+    complete=("bash", "zsh", "fish"),
+    examples=(("for this bash", 'eval "$(minidocker completion bash)"'),),
+)
+
+NETWORK_LS = Command(
+    "network ls",
+    "List networks",
+    "networks",
+    "ls",
+    (
+        Option("--format FORMAT", "table, json, or a template ('{{.Name}}')", complete=("table", "json")),
+        Option("--no-trunc", "Show ids in full"),
+        Option("-q, --quiet", "Show ids only"),
+    ),
+)
+
+NETWORK_INSPECT = Command(
+    "network inspect",
+    "Show all that is known about networks",
+    "networks",
+    "inspect",
+    (Option("-f, --format FORMAT", "json, or a template ('{{.Name}}')", complete=("json",)),),
+    "NETWORK...",
+    least=1,
+    most=-1,
+)
+
+NETWORK_CREATE = Command(
+    "network create",
+    "Make a network",
+    "networks",
+    "create",
+    (
+        Option("--bridge NAME", "The bridge's interface (at most 15 characters)"),
+        Option("-d, --driver DRIVER", "bridge, ptp (a cable between two) or macvlan", complete=("bridge", "ptp", "macvlan")),
+        Option("--exist-ok", "It may be there already, if it is the same"),
+        Option("--gateway ADDRESS", "The host's address in it (default: the first)", LIST),
+        Option("--internal", "No way out of it"),
+        Option("--ip-range RANGE", "Take addresses from this part of the subnet"),
+        Option("--ipv6", "IPv6 too (default: a subnet of its own in fd00::/8)"),
+        Option("--isolated", "No traffic between its containers"),
+        Option("--label KEY[=VALUE]", "Set a label", LIST),
+        Option("--mtu BYTES", "Largest packet (default: the uplink's)"),
+        Option("-o, --opt KEY=VALUE", "Of the driver: parent=, mode=, mtu= and docker's names", LIST),
+        Option("--subnet SUBNET", "Addresses to use, 10.9.0.0/24 (default: a free /24); one of IPv6, too", LIST),
+    ),
+    "NETWORK",
+    least=1,
+    most=1,
+    examples=(
+        ("a network of its own subnet", "minidocker network create --subnet 10.9.0.0/24 lab"),
+        ("IPv4 and IPv6, and no way out", "minidocker network create --ipv6 --internal back"),
+        ("on the same wire as the host's eth0", "minidocker network create -d macvlan -o parent=eth0 lan"),
+    ),
+)
+
+NETWORK_CONNECT = Command(
+    "network connect",
+    "Put a container into a network",
+    "networks",
+    "connect",
+    (
+        Option("--alias NAME", "Another name in the network", LIST),
+        Option("--gw-priority N", "Of the gateways the highest gives the default route (default 0)"),
+        Option("--ip ADDRESS", "IPv4 address (10.9.0.9)"),
+        Option("--ip6 ADDRESS", "IPv6 address (fd00:9::9)"),
+        Option("--mac-address MAC", "Hardware address (02:42:ac:11:00:09)", aliases=("--mac",)),
+    ),
+    "NETWORK CONTAINER",
+    least=2,
+    most=2,
+)
+
+NETWORK_DISCONNECT = Command(
+    "network disconnect",
+    "Take a container out of a network",
+    "networks",
+    "disconnect",
+    (Option("-f, --force", "Also where the container or its interface is gone"),),
+    "NETWORK CONTAINER",
+    least=2,
+    most=2,
+)
+
+NETWORK_PRUNE = Command(
+    "network prune",
+    "Remove the networks that no container uses",
+    "networks",
+    "prune",
+    (Option("-f, --force", "Do not ask"),),
+)
+
+NETWORK_RELOAD = Command(
+    "network reload",
+    "Make the firewall's rules anew, after somebody flushed them",
+    "networks",
+    "reload",
+)
+
+NETWORK_RM = Command("network rm", "Remove networks", "networks", "remove", (), "NETWORK...", least=1, most=-1)
+
+COMMANDS = (RUN, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, PORT, INFO, VERSION, COMPLETION)
+NETWORK_COMMANDS = (
+    NETWORK_LS, NETWORK_INSPECT, NETWORK_CREATE, NETWORK_RM, NETWORK_CONNECT, NETWORK_DISCONNECT, NETWORK_PRUNE, NETWORK_RELOAD,
+)  # fmt: skip

@@ -1,0 +1,257 @@
+"""network connect and disconnect: a container's places in networks while it runs, and those that it will have at its next start.
+
+    connect     lock ─ lease, marked as half ─ bridge ─ interface, routes, ports ─ names, DNS ─ no longer half
+    disconnect  lock ─ marked as half ─ names ─ ports, interface ─ the next way out ─ lease given back ─ DNS
+Whoever finds a half one that nobody has the lock of takes it back (reconcile.py).
+"""
+
+from __future__ import annotations
+
+import os
+
+from minidocker.engine import leases, namefiles, reconcile, resolver, wiring
+from minidocker.engine.host import Host, pass_on_lock
+from minidocker.engine.leases import Link, Owner
+from minidocker.errors import ConflictError, KernelError, MinidockerError, NotFoundError, StateError, UsageError
+from minidocker.network import endpoint, inside, names
+from minidocker.plan import At, Plan
+from minidocker.spec.records import BRIDGE, MOST_NETWORKS, PTP, Endpoint, Network
+from minidocker.spec.request import Attachment, RunRequest
+from minidocker.storage import containers, networks
+from minidocker.storage.containers import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def connect(host: Host, attachment: Attachment, reference: str) -> None:
+    """Put a container into a network: now, if it runs, and at every start."""
+    reconcile.sweep(host)
+    record = containers.find(host.state, reference)
+    request = record.request
+    network = networks.find(host.state, attachment.name)
+    attachment.name = network.name
+    _refuse_mode(record)
+    if _asked(request, network) is not None:
+        raise ConflictError(f"container `{record.name}` is in network `{network.name}` already")
+    if len(request.networks) >= MOST_NETWORKS:
+        raise UsageError(f"container `{record.name}` is in {MOST_NETWORKS} networks already, and there can be no more")
+    if record.status == containers.EXITED:
+        request.mode = ""
+        request.networks.append(attachment)
+        containers.set_request(host.state, record.id, request)
+        return
+    with _Lock(host, record):
+        place = _take(host, record, network, attachment)
+        try:
+            _join(host, record, network, place)
+        except BaseException:
+            _take_back(host, record.id, network.name, [])
+            raise
+        containers.connected(host.state, record.id, network.name)
+
+
+def disconnect(host: Host, reference: str, name: str, force: bool) -> None:
+    """Take a container out of a network: now, if it runs, and for every start. With `force` what fails on the way is only told."""
+    reconcile.sweep(host)
+    record = containers.find(host.state, reference)
+    network = networks.find(host.state, name)
+    request = record.request
+    asked = _asked(request, network)
+    if asked is None:
+        raise StateError(f"container `{record.name}` is not in network `{network.name}`",
+                         f"minidocker network inspect {network.name} shows who is")
+    if record.status == containers.EXITED:
+        request.networks.remove(asked)
+        containers.set_request(host.state, record.id, request)
+        return
+    with _Lock(host, record):
+        containers.set_connecting(host.state, record.id, network.name)
+        troubles: list[str] = []
+        _take_back(host, record.id, network.name, troubles)
+        if troubles and not force:
+            raise MinidockerError(f"disconnect `{record.name}` from network `{network.name}`: {'; '.join(troubles)}")
+        for trouble in troubles:
+            host.notice(f"disconnecting `{record.name}` from `{network.name}`: {trouble}")
+
+
+def undo(host: Host, id: str, network: str) -> None:
+    """Take back what somebody was connecting, or disconnecting, when he was killed."""
+    for trouble in _take_back(host, id, network, []):
+        host.notice(f"disconnecting {id[:12]} from `{network}`: {trouble}")
+
+
+def _refuse_mode(record: Record) -> None:
+    kind = record.request.mode.partition(":")[0]
+    if kind in ("host", "container"):
+        whose = "the host" if kind == "host" else "another container"
+        raise UsageError(f"container `{record.name}` has the network of {whose}, and none of its own to be connected",
+                         "run it with --net br0 or --net none")
+    if record.status not in (containers.RUNNING, containers.EXITED):
+        raise StateError(f"container `{record.name}` is {record.status}", "try again when it runs")
+
+
+def _asked(request: RunRequest, network: Network) -> Attachment | None:
+    return next((one for one in request.networks if one.name in (network.name, network.id)), None)
+
+
+class _Lock:
+    """One command at a time changes a running container's networks."""
+
+    __slots__ = ("_descriptor", "_name", "_path")
+
+    def __init__(self, host: Host, record: Record) -> None:
+        self._path = reconcile.connecting(host, record.id)
+        self._name = record.name
+
+    def __enter__(self) -> None:
+        try:
+            self._descriptor = pass_on_lock(self._path)
+        except BlockingIOError:
+            raise StateError(f"another command is changing the networks of container `{self._name}`", "try again") from None
+        except FileNotFoundError:
+            raise StateError(f"container `{self._name}` has just ended") from None
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def _take(host: Host, record: Record, network: Network, attachment: Attachment) -> Endpoint:
+    """The first write: the lease, and what is to be at the next start. Refuses what cannot be, before anything has changed."""
+    request = record.request
+    with host.state.transaction() as state:
+        places = containers.endpoints(state, record).get(record.id, [])
+        taken = {place.number for place in places}
+        number = next(n for n in range(MOST_NETWORKS) if n not in taken)
+        owner = Owner(record.id, record.name, record.generation, request.hostname, record.addresses)
+        leases.lease(host, network, attachment, owner, number, connecting=True)
+        [place] = [one for one in containers.endpoints(state, record)[record.id] if one.network == network.name]
+        if place.ports and network.driver != BRIDGE:
+            raise UsageError(
+                f"network `{network.name}` would give the default route, and by it the ports of `{record.name}` cannot be published",
+                "give it a lower --gw-priority",
+            )
+        request.mode = ""
+        request.networks.append(attachment)
+        containers.set_request(state, record.id, request)
+    return place
+
+
+def _join(host: Host, record: Record, network: Network, place: Endpoint) -> None:
+    netns = wiring.namespace(record)
+    if netns < 0:
+        raise StateError(f"container `{record.name}` has just ended")
+    before, after = _members(host, record, but=network.name), _members(host, record)
+    link = Link(network, place, default=_way_out(after) == network.name)
+    try:
+        wiring.bring_up(host, [link])
+        if network.driver == PTP:
+            link.peer = wiring.peer(host, link)
+        plan = Plan()
+        for _, old in before:
+            if place.ports:  # they were at the network that gave the default route so far
+                plan += endpoint.withdrawn(host.tag, _with_ports(old, place))
+        plan += endpoint.attach(network, host.tag, place, link.ready, link.default, link.peer)
+        plan.run(At(pid=record.pid, netns=netns))
+    finally:
+        os.close(netns)
+    directory, own = host.names_directory(network.name), f"{host.run_directory(record.id)}/{names.HOSTS}"
+    if os.path.exists(own):
+        names.join_private(own, directory, record.id)
+    namefiles.AddName(directory, place).apply(At())
+    if network.driver == BRIDGE and (activation := resolver.ensure(host, network, record.id[:12])):
+        activation.wake()  # this command does not stay to wait for the first question
+    _rewrite_resolv_conf(host, record, before, after)
+
+
+def _with_ports(old: Endpoint, new: Endpoint) -> Endpoint:
+    """The endpoint as it was while it had the ports."""
+    return Endpoint(old.network, old.container_id, old.container_name, old.ip, old.mac, old.generation, old.aliases, new.ports,
+                    old.interface, old.ip6, old.priority)  # fmt: skip
+
+
+def _members(host: Host, record: Record, but: str = "") -> list[tuple[Network, Endpoint]]:
+    places = containers.endpoints(host.state, record).get(record.id, [])
+    return [(networks.find(host.state, place.network), place) for place in places if place.network != but]
+
+
+def _way_out(members: list[tuple[Network, Endpoint]]) -> str:
+    """The network that gives the default route, "" for none."""
+    found = containers.default([place for network, place in members if inside.leads_out(network)])
+    return found.network if found else ""
+
+
+def _rewrite_resolv_conf(
+    host: Host, record: Record, before: list[tuple[Network, Endpoint]], after: list[tuple[Network, Endpoint]]
+) -> None:
+    """Name the DNS of the networks that it is in now, unless the container has written something of its own there."""
+    path = f"{host.data_directory(record.id)}/resolv.conf"
+    was, now = (
+        namefiles.resolv_conf(host, record.request, [(network, network.name == _way_out(members)) for network, _ in members])
+        for members in (before, after)
+    )  # fmt: skip
+    with open(path, "r+b", buffering=0) as file:
+        if was != now and file.read() == was.encode():
+            file.seek(0)
+            file.write(now.encode())
+            file.truncate()
+
+
+def _take_back(host: Host, id: str, name: str, troubles: list[str]) -> list[str]:
+    """Undo a place: in the kernel as far as it is there, then in the records. Never stops at the first error; returns all of them."""
+    record = containers.get(host.state, id)
+    if record is None:
+        return troubles
+    members = _members(host, record)
+    left = next(((network, place) for network, place in members if network.name == name), None)
+    if left is None:
+        return troubles
+    network, place = left
+    rest = [member for member in members if member[0].name != name]
+    netns = wiring.namespace(record)
+    _attempt(troubles, lambda: _leave_names(host, record, network, place))
+    _attempt(troubles, lambda: endpoint.detach(network, host.tag, place).run(At()))
+    if netns >= 0:
+        _attempt(troubles, lambda: inside.Unplug(place).apply(At(netns=netns)))
+    with host.state.transaction() as state:
+        containers.remove_endpoint(state, id, name)
+        request = record.request
+        request.networks = [one for one in request.networks if one.name not in (network.name, network.id)]
+        containers.set_request(state, id, request)
+    if netns >= 0:
+        _attempt(troubles, lambda: _next_way_out(host, record, netns))
+        _attempt(troubles, lambda: _rewrite_resolv_conf(host, record, members, rest))
+        os.close(netns)
+    _attempt(troubles, lambda: resolver.settle(host, name))
+    return troubles
+
+
+def _leave_names(host: Host, record: Record, network: Network, place: Endpoint) -> None:
+    directory, own = host.names_directory(network.name), f"{host.run_directory(record.id)}/{names.HOSTS}"
+    names.remove(directory, record.id, [place.ip, place.ip6])
+    if os.path.exists(own):
+        others = [one for group in containers.endpoints(host.state).values() for one in group if one.network == network.name]
+        names.leave_private(own, directory, [(one.container_id, ip) for one in others for ip in (one.ip, one.ip6) if ip])
+
+
+def _next_way_out(host: Host, record: Record, netns: int) -> None:
+    """The default route and the published ports by the network that gives it now."""
+    members = _members(host, record)
+    for network, place in members:
+        if network.name == _way_out(members):
+            plan = Plan([inside.Reroute(network, place)])
+            if network.driver == BRIDGE:
+                plan += endpoint.published(network, host.tag, place)
+            plan.run(At(pid=record.pid, netns=netns))
+
+
+def _attempt(troubles: list[str], step: Callable[[], object]) -> None:
+    try:
+        step()
+    except OSError as error:
+        troubles.append(str(KernelError.of("clean up", error)))
+    except NotFoundError:
+        return  # gone already
+    except MinidockerError as error:
+        troubles.append(str(error))
