@@ -126,7 +126,7 @@ def remove(call: Call) -> int:
     host = call.host()
     from minidocker.engine import lifecycle
 
-    return each(call.arguments, lambda reference: lifecycle.remove(host, reference, call.flag("force")))
+    return each(call.arguments, lifecycle.remover(host, call.arguments, call.flag("force")))
 
 
 def inspect(call: Call) -> int:

@@ -8,6 +8,7 @@ from minidocker.cli import listing, output, requests
 from minidocker.cli.containers import each
 from minidocker.cli.table import SHORT_ID, Column, View
 from minidocker.errors import UsageError
+from minidocker.spec import parse, template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,6 +108,26 @@ def _confirmed(what: str) -> bool:
         raise UsageError(f"{what} Without a terminal there is nobody to ask", "-f does it without asking")
     os.write(2, f"{what} Go on? [y/N] ".encode())
     return os.read(0, 64).strip().lower() in (b"y", b"yes")
+
+
+def doctor(call: Call) -> int:
+    """`network doctor`: each finding with its reason and what mends it; 1 where there is any, as grep."""
+    if (format := call.text("format")) is not None:
+        parse.choice("--format", format, ("json",))
+    host = call.host()
+    from minidocker.engine.doctor import examine
+
+    findings = examine(host, call.arguments[0] if call.arguments else None)
+    if format:
+        keys = ("network", "found", "why", "mend")
+        output.say(template.to_json([{key: getattr(finding, key) for key in keys} for finding in findings], indent=4))
+    else:
+        for finding in findings:
+            where = f"network `{finding.network}`: " if finding.network else ""
+            output.say(f"{where}{finding.found}\n  why:  {finding.why}\n  mend: {finding.mend}")
+        if not findings:
+            output.say("nothing is wrong")
+    return 1 if findings else 0
 
 
 def reload(call: Call) -> int:

@@ -181,6 +181,16 @@ NETWORK_PRUNE = Command(
     (Option("-f, --force", "Do not ask"),),
 )
 
+NETWORK_DOCTOR = Command(
+    "network doctor",
+    "Say what is wrong with networks, and what mends it",
+    "networks",
+    "doctor",
+    (Option("--format FORMAT", "json", complete=("json",)),),
+    "[NETWORK]",
+    most=1,
+)
+
 NETWORK_RELOAD = Command(
     "network reload",
     "Make the firewall's rules anew, after somebody flushed them",
@@ -193,4 +203,5 @@ NETWORK_RM = Command("network rm", "Remove networks", "networks", "remove", (), 
 COMMANDS = (RUN, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, PORT, INFO, VERSION, COMPLETION)
 NETWORK_COMMANDS = (
     NETWORK_LS, NETWORK_INSPECT, NETWORK_CREATE, NETWORK_RM, NETWORK_CONNECT, NETWORK_DISCONNECT, NETWORK_PRUNE, NETWORK_RELOAD,
+    NETWORK_DOCTOR,
 )  # fmt: skip

@@ -16,7 +16,7 @@ from minidocker.errors import ConflictError, KernelError, MinidockerError, NotFo
 from minidocker.network import endpoint, inside, names
 from minidocker.plan import At, Plan
 from minidocker.spec.records import BRIDGE, MOST_NETWORKS, PTP, Endpoint, Network
-from minidocker.spec.request import Attachment, RunRequest
+from minidocker.spec.request import DEFAULT_NETWORK, Attachment, NetworkRequest, RunRequest
 from minidocker.storage import containers, networks
 from minidocker.storage.containers import Record
 
@@ -30,9 +30,13 @@ def connect(host: Host, attachment: Attachment, reference: str) -> None:
     reconcile.sweep(host)
     record = containers.find(host.state, reference)
     request = record.request
+    _refuse_mode(record)
+    if attachment.name == DEFAULT_NETWORK and networks.get(host.state, DEFAULT_NETWORK) is None:
+        from minidocker.engine import networks as management
+
+        management.create(host, NetworkRequest(DEFAULT_NETWORK))  # on first use, as `run` does
     network = networks.find(host.state, attachment.name)
     attachment.name = network.name
-    _refuse_mode(record)
     if _asked(request, network) is not None:
         raise ConflictError(f"container `{record.name}` is in network `{network.name}` already")
     if len(request.networks) >= MOST_NETWORKS:

@@ -12,7 +12,7 @@ import select
 import sys
 import time
 
-from minidocker.engine import interpreter, leases, monitor, namefiles, reconcile, resolver, teardown, wiring
+from minidocker.engine import leases, monitor, namefiles, reconcile, teardown, wiring
 from minidocker.engine.host import Host
 from minidocker.engine.leases import Link
 from minidocker.engine.prepare import Prepared, new_id, random_name
@@ -133,8 +133,11 @@ class Session:
     def _answer_names(self) -> None:
         """Have the DNS of its networks answered: by this monitor's starting it, where nobody has it yet."""
         for link in self.links:
-            if link.network.driver == BRIDGE and (activation := resolver.ensure(self.host, link.network, self.id[:12])):
-                self.activations.append(activation)
+            if link.network.driver == BRIDGE:
+                from minidocker.engine import resolver
+
+                activation = resolver.ensure(self.host, link.network, self.id[:12])
+                self.activations += [activation] if activation is not None else []
 
     def _pipes(self) -> None:
         """What becomes 0, 1 and 2 of the program; a terminal replaces all three when it is opened. -1 closes nothing."""
@@ -207,6 +210,8 @@ class Session:
                  self.log.path, self.run_directory, str(len(self.activations))]  # fmt: skip
         watch += [word for activation in self.activations for word in activation.packed()]
         finish = ["minidocker.engine.launch", "finish_resident", self.host.root, self.id]
+        from minidocker.engine import interpreter
+
         python = interpreter.command(os.path.dirname(_prctl_file()))
         os.execv(sys.executable, [*python, *watch, *python, *finish])
 

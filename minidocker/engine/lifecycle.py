@@ -13,6 +13,10 @@ from minidocker.kernel import process
 from minidocker.runtime.container import State
 from minidocker.storage import containers, rootfs
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _SIGKILL = 9
 _STOP_TIMEOUT = 10.0
 # A killed container's processes are gone in milliseconds; one in an uninterruptible system call may take as long as its disk does.
@@ -82,6 +86,57 @@ def remove(host: Host, reference: str, force: bool) -> None:
                 time.sleep(_PAUSE)  # its monitor is about to get it running, or somebody is about to remove it
         except (NotFoundError, StateError):
             _wait_for_monitor(host, record)
+
+
+def remover(host: Host, references: list[str], force: bool) -> Callable[[str], None]:
+    """What removes one of `references`. Of several running ones all are ended first, by their monitors' death, and tidied up after in this
+    process: five hundred in turn would be five hundred interpreters that start only to tidy up."""
+    together = _end_together(host, references) if force and len(references) > 1 else {}
+
+    def one(reference: str) -> None:
+        if reference not in together or containers.get(host.state, together[reference]) is not None:
+            remove(host, reference, force)
+
+    return one
+
+
+def _end_together(host: Host, references: list[str]) -> dict[str, str]:
+    """Kill the monitors of those that run, which are marked as about to be removed before, and finish them; reference -> id."""
+    reconcile.look(host)
+    ended: dict[str, str] = {}
+    monitors: list[int] = []
+    for reference in references:
+        try:
+            record = containers.find(host.state, reference)
+        except MinidockerError:
+            continue  # told when its turn comes
+        if record.status != containers.RUNNING:
+            continue
+        pidfd = _monitor(host, record)
+        if pidfd >= 0:
+            containers.update(host.state, record.id, status=containers.REMOVING)
+            process.pidfd_send_signal(pidfd, _SIGKILL)
+            ended[reference] = record.id
+            monitors.append(pidfd)
+    for pidfd in monitors:
+        process.pidfd_ended(pidfd, _KILL_TIMEOUT)
+        os.close(pidfd)
+    reconcile.look(host)
+    return ended
+
+
+def _monitor(host: Host, record: containers.Record) -> int:
+    """A pidfd of the container's monitor, -1 where it has just ended."""
+    lock = f"{host.run_directory(record.id)}/lock"
+    pid = lock_holder(lock)
+    try:
+        pidfd = process.pidfd_open(pid) if pid else -1
+    except ProcessLookupError:
+        return -1
+    if pidfd >= 0 and lock_holder(lock) != pid:  # held first, then asked again whose it is
+        os.close(pidfd)
+        return -1
+    return pidfd
 
 
 def _remove_ended(host: Host, id: str) -> bool:

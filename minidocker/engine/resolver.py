@@ -23,7 +23,6 @@ from _socket import (
     socket,
 )
 
-from minidocker.engine import interpreter
 from minidocker.engine.activation import Activation
 from minidocker.engine.host import Host, is_locked, pass_on_lock
 from minidocker.errors import KernelError, MinidockerError
@@ -66,6 +65,8 @@ def _bound(host: Host, network: Network, short_id: str, lock: int) -> Activation
         with open(f"{directory}/port", "wb", buffering=0) as file:
             file.write(b"%d" % port)
         nfset.change(FAMILY, table(host.tag), [ruleset.resolver_element(network, port)])
+    from minidocker.engine import interpreter
+
     argv = [
         *interpreter.command(), _SERVER, "serve", host.root, os.path.dirname(directory), network.name, network.gateway, network.subnet,
         network.subnet6, str(int(network.internal)), str(udp), str(tcp), str(lock),

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from minidocker.engine import resolver, wiring
+from minidocker.engine import wiring
 from minidocker.engine.host import Host
 from minidocker.errors import KernelError, MinidockerError
 from minidocker.network import names
@@ -62,8 +62,11 @@ def finish(host: Host, record: containers.Record, exit_code: int | None, finishe
                 pid=0, netns=0, error="; ".join([error, *troubles] if error else troubles),
                 addresses=fastjson.dumps({place.network: place.ip for place in places}),
             )  # fmt: skip
-    for place in places:
-        _attempt(lambda name=place.network: resolver.settle(host, name), troubles)  # type: ignore[misc]
+    if places:
+        from minidocker.engine import resolver
+
+        for place in places:
+            _attempt(lambda name=place.network: resolver.settle(host, name), troubles)  # type: ignore[misc]
     # last: as long as the lock file is there nobody else takes this container for abandoned
     _attempt(lambda: host.drop_run_directory(record.id), troubles)
     return troubles

@@ -20,7 +20,7 @@ from minidocker.errors import ConflictError, KernelError
 from minidocker.kernel.netlink import Socket
 from minidocker.kernel.rtnetlink import link_delete, link_set, neighbour_add, neighbour_delete, veth_create
 from minidocker.kernel.sysctl import write
-from minidocker.network import firewall, inside, publish
+from minidocker.network import firewall, inside
 from minidocker.network.ipam import host_mac_of
 from minidocker.network.ownership import FAMILY, FRAMES, OURS, Ready, inspect_link, link_alias, own_link, state_of
 from minidocker.network.ruleset import sender_elements
@@ -57,7 +57,7 @@ def published(network: Network, tag: str, endpoint: Endpoint) -> Plan:
     """The container's published ports; its port of the bridge is there already."""
     if not endpoint.ports:
         return Plan()
-    from minidocker.network import flows, sysctl  # only with -p
+    from minidocker.network import flows, publish, sysctl  # only with -p
 
     steps: list[Step] = []
     if any(map(publish.reaches_loopback, endpoint.ports)):
@@ -73,7 +73,7 @@ def withdrawn(tag: str, endpoint: Endpoint) -> Plan:
     """Its published ports taken back. Idempotent."""
     if not endpoint.ports:
         return Plan()
-    from minidocker.network import flows
+    from minidocker.network import flows, publish
 
     steps: list[Step] = [firewall.Remove(tag, FAMILY, publish.elements(endpoint), "its published ports")]
     if flows.any_udp(endpoint.ports):

@@ -10,7 +10,7 @@ import errno
 
 from minidocker.errors import ConflictError, KernelError
 from minidocker.kernel import nfset, nftables
-from minidocker.network import publish, ruleset
+from minidocker.network import ruleset
 from minidocker.network.ownership import FAMILY, FRAMES, installed, table
 from minidocker.network.ruleset import adding, removing, texts
 from minidocker.plan import NETWORK, At, Step, quote
@@ -60,6 +60,8 @@ class Publish(Change):
     """The container's published ports, in one transaction."""
 
     def __init__(self, tag: str, endpoint: Endpoint) -> None:
+        from minidocker.network import publish  # only with -p
+
         self.endpoint = endpoint
         super().__init__(tag, FAMILY, publish.elements(endpoint), "its published ports")
 

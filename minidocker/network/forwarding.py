@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from minidocker.spec.records import Network
 
 DEFAULT_MTU = 1500
-_OF_ALL6 = "net/ipv6/conf/all/forwarding"
+FORWARDING_OF_ALL6 = "net/ipv6/conf/all/forwarding"
 _FORWARDING4, _FORWARDING6, _ACCEPT_RA = "net/ipv4/conf/{}/forwarding", "net/ipv6/conf/{}/forwarding", "net/ipv6/conf/{}/accept_ra"
 _NOT_UNICAST6 = ("fe80:", "ff")
 
@@ -57,7 +57,7 @@ def guarded(before: dict[str, str]) -> list[str]:
 
 
 def guarded6(before: dict[str, str]) -> list[str]:
-    if before.get(_OF_ALL6) != "0":
+    if before.get(FORWARDING_OF_ALL6) != "0":
         return []
     links = (name.split("/")[3] for name, value in before.items() if value == "0" and name.startswith("net/ipv6/"))
     return [link for link in links if link != "all" and before.get(_FORWARDING6.format(link)) == "0"]
@@ -80,7 +80,7 @@ def observed(network: Network, tag: str, recorded: dict[str, str]) -> Outward:
     for link, _ in ways_out:
         _note(before, _FORWARDING4.format(link.name), link.name in by_others)
     if network.subnet6:
-        _note(before, _OF_ALL6, bool(by_others6))
+        _note(before, FORWARDING_OF_ALL6, bool(by_others6))
         foreign = [link for link in links.values() if _foreign(link)]
         for link in foreign:
             _note(before, _FORWARDING6.format(link.name), link.name in by_others6)
@@ -119,7 +119,7 @@ def start(network: Network, tag: str, outward: Outward) -> list[Step]:
     """Let the bridge and the uplinks forward; the tables are there by now."""
     steps: list[Step] = [sysctl.Set(_FORWARDING4.format(network.bridge), "1", "forward what containers send")]
     steps += [Forward(tag, name) for name in outward.guarded]
-    if network.subnet6 and outward.before.get(_OF_ALL6) == "0":
+    if network.subnet6 and outward.before.get(FORWARDING_OF_ALL6) == "0":
         steps += [KeepAdvertised(name) for name in outward.advertised]
         steps.append(Forward6(tag, outward.before))
     return steps
@@ -128,7 +128,7 @@ def start(network: Network, tag: str, outward: Outward) -> list[Step]:
 def stop(tag: str, before: dict[str, str]) -> list[Step]:
     """Put it back, with the last network."""
     steps: list[Step] = [StopForwarding(tag, name) for name in guarded(before)]
-    if before.get(_OF_ALL6) == "0":
+    if before.get(FORWARDING_OF_ALL6) == "0":
         steps.append(StopForwarding6(tag, before))
     return steps
 
@@ -214,11 +214,11 @@ class Forward6(Step):
         self._switched = False
 
     def shell(self) -> str:
-        return f"sysctl -q -w {_OF_ALL6}=1"
+        return f"sysctl -q -w {FORWARDING_OF_ALL6}=1"
 
     def apply(self, at: At) -> None:
-        if settings.read(_OF_ALL6) == "0":
-            settings.write(_OF_ALL6, "1")
+        if settings.read(FORWARDING_OF_ALL6) == "0":
+            settings.write(FORWARDING_OF_ALL6, "1")
             self._switched = True
 
     def undo(self, at: At) -> None:
@@ -236,7 +236,8 @@ class StopForwarding6(Step):
     def __init__(self, tag: str, before: dict[str, str]) -> None:
         self.tag = tag
         alone = [name for name, value in before.items() if value == "1" and name == _FORWARDING6.format(name.split("/")[3])]
-        self.values = [(_OF_ALL6, "0"), *((name, "1") for name in alone), *((_ACCEPT_RA.format(link), "1") for link in _advertised(before))]
+        believed = [(_ACCEPT_RA.format(link), "1") for link in _advertised(before)]
+        self.values = [(FORWARDING_OF_ALL6, "0"), *((name, "1") for name in alone), *believed]
 
     def shell(self) -> str:
         return "\n".join(f"sysctl -q -w {name}={value}" for name, value in self.values)

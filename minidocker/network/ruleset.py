@@ -17,7 +17,6 @@ from __future__ import annotations
 from minidocker.kernel import nfset
 from minidocker.kernel.nfset import Element
 from minidocker.kernel.nftables import quoted
-from minidocker.network import ipam6, publish
 from minidocker.network.ownership import FAMILY, FRAMES, table
 from minidocker.spec.records import BRIDGE
 
@@ -167,6 +166,8 @@ def sender_elements(endpoint: Endpoint) -> list[Element]:
     port, mac = nfset.ifname(endpoint.host_link), nfset.mac(endpoint.mac)
     elements = [Element("ports", (port,)), Element("senders", (port, mac, nfset.ipv4(endpoint.ip)))]
     if endpoint.ip6:
+        from minidocker.network import ipam6
+
         elements += [Element("senders6", (port, mac, nfset.ipv6(ip))) for ip in (endpoint.ip6, ipam6.link_local(endpoint.mac))]
     return elements
 
@@ -211,6 +212,8 @@ class Wanted:
 
 def rebuilt(tag: str, wanted: Wanted) -> str:
     """The script that makes both tables from what should be, in one transaction, whatever was there before."""
+    from minidocker.network import publish
+
     elements = uplink_elements(wanted.uplinks, wanted.uplinks6)
     for network in wanted.networks:
         elements += network_elements(network)

@@ -3,7 +3,7 @@
 `Launch` holds the whole plan of one container, both actors' steps in the order in which they happen:
 
     cgroup ─ Spawn ─ AwaitNamespaces ─ (the caller's plan: its network) ─ AwaitReady                        the parent
-               └─ join cgroup ─ Unshare ─ sysctls ─ mounts ─ pivot ─ FindProgram ⋯ privileges ─ Execute     the child
+               └─ join cgroup ─ Unshare ─ sysctls ─ Announce ─ mounts ─ pivot ─ FindProgram ⋯ privileges ─ Execute     the child
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ class Launch:
                 *mapped,
                 *self.cgroup.join(CHILD, born=True).steps,
                 namespaces.Unshare(spaces, id, self.theirs),
+                *([namespaces.Sysctls(linux["sysctl"])] if linux.get("sysctl") else []),
+                namespaces.Announce(self.theirs),
                 namespaces.AwaitNamespaces(self.ours),
                 *(on_namespaces.steps if on_namespaces else []),
                 *self._filesystem(face),
@@ -84,8 +86,6 @@ class Launch:
         """From the child's new namespaces to its new root."""
         spec, linux, process = self.spec, self.spec["linux"], self.spec["process"]
         steps: list[Step] = []
-        if linux.get("sysctl"):
-            steps.append(namespaces.Sysctls(linux["sysctl"]))
         if spec.get("hostname") or spec.get("domainname"):
             steps.append(namespaces.HostName(spec.get("hostname", ""), spec.get("domainname", "")))
         listed = list(spec.get("mounts", []))

@@ -71,6 +71,7 @@ class Spawn(Step):
     def shell(self) -> str:
         return (
             'start=$(mktemp -u)\nmkfifo "$start" && exec 9<> "$start" && rm "$start"\n'
+            'mkfifo "$start" && exec 8<> "$start" && rm "$start"\n'
             'INSIDE=$INSIDE bash -c "$OUTSIDE" &\nCHILD=$!'
         )
 
@@ -139,7 +140,7 @@ class Release(Step):
 
 
 class AwaitNamespaces(Step):
-    """Wait until the child has made its namespaces, and hold its network namespace by a descriptor."""
+    """Wait until the child has made its namespaces and their settings, and hold its network namespace by a descriptor."""
 
     title = NAMESPACES
     why = "its network namespace exists from here on"
@@ -150,7 +151,8 @@ class AwaitNamespaces(Step):
     def shell(self) -> str:
         return (
             'until PID=$(pgrep -P "$CHILD"); do kill -0 "$CHILD"; sleep 0.01; done\n'
-            'trap \'kill -9 "$PID" 2> /dev/null || :\' EXIT'
+            'trap \'kill -9 "$PID" 2> /dev/null || :\' EXIT\n'
+            'until read -r -t 0.1 _ <&8; do kill -0 "$CHILD"; done'
         )
 
     def describe(self) -> str:
@@ -175,7 +177,7 @@ class Unshare(Step):
     def __init__(self, namespaces: Namespaces, id: str, theirs: sync.Channel) -> None:
         self.namespaces = namespaces
         self.keyring = f"_ses.{id}".encode()
-        self.theirs = theirs
+        self.theirs = theirs  # for the maps alone
 
     def shell(self) -> str:
         enter = "".join(f"nsenter --{_FILE_OPTION[flag]}={quote(path)} " for flag, path in self.namespaces.joined)
@@ -194,10 +196,6 @@ class Unshare(Step):
             _join(path, flag)
         k.unshare(self.namespaces.unshare)
         join_keyring(self.keyring)
-        # handed over, not looked up by the parent: a child that fails soon is gone by then, and how it failed is what matters
-        netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        self.theirs.send(sync.NAMESPACES, netns)
-        os.close(netns)
 
 
 def join_keyring(name: bytes) -> None:
@@ -236,6 +234,29 @@ class Sysctls(Step):
     def apply(self, at: At) -> None:
         for name, value in self.sysctls.items():
             sysctl.write(name.replace(".", "/"), value)
+
+
+class Announce(Step):
+    """Hand the network namespace to the parent, once it is set: `all.disable_ipv6` takes away what addresses there are (ip-sysctl.rst)."""
+
+    actor = CHILD
+    title = NAMESPACES
+    why = "the network may be set up now, while the mounts are made"
+
+    def __init__(self, theirs: sync.Channel) -> None:
+        self.theirs = theirs
+
+    def shell(self) -> str:
+        return "echo >&8\nexec 8<&-"
+
+    def describe(self) -> str:
+        return "hand the network namespace over"
+
+    def apply(self, at: At) -> None:
+        # handed over, not looked up by the parent: a child that fails soon is gone by then, and how it failed is what matters
+        netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.theirs.send(sync.NAMESPACES, netns)
+        os.close(netns)
 
 
 class HostName(Step):

@@ -2,9 +2,9 @@
 
     parent (the monitor)                        child (the container's init)
       │ clone3(NEWPID)  ───────────────────────►  │ into its cgroup: by clone3 itself on v2, by its own hand on v1
-      │                                           │ unshare(mount, uts, ipc, network, cgroup)
+      │                                           │ unshare(mount, uts, ipc, network, cgroup), sysctls
       │                    ◄── NAMESPACES + fd ─  │ its network namespace
-      │ network, into its namespace               │ sysctls, mounts, /dev, pivot_root     (both at once)
+      │ network, into its namespace               │ mounts, /dev, pivot_root              (both at once)
       │                    ◄── TERMINAL + fd ───  │ with -t: the master of its terminal
       │                    ◄── READY ───────────  │ everything is mounted and the program was found
       │ ───────── START ───────────────────────►  │ rlimits, capabilities, seccomp, then execve

@@ -29,14 +29,15 @@ PARTS = {
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests/bench/network", description="What the network costs.")
     parser.add_argument("--only", action="append", choices=PARTS, dest="parts", help="one part, or several (again and again)")
-    parser.add_argument("--rounds", type=int, help="turns in which everything is measured (default 7)")
+    parser.add_argument("--rounds", type=int, help="turns in which starts and DNS are measured (default 7)")
     parser.add_argument("--runs", type=int, help="runs of a command in one turn (default 10)")
     parser.add_argument("--many", type=int, help="how many containers are many (default 500)")
-    parser.add_argument("--seconds", type=int, help="of each measurement of throughput (default 4)")
+    parser.add_argument("--turns", type=int, help="turns in which throughput is measured (default 15)")
+    parser.add_argument("--seconds", type=int, help="of each measurement of throughput (default 2)")
     parser.add_argument("--questions", type=int, help="asked of DNS in one turn (default 2000)")
     parser.add_argument("--quick", action="store_true", help="little of each")
     options = parser.parse_args()
-    usual = {"rounds": (7, 2), "runs": (10, 3), "many": (500, 30), "seconds": (4, 1), "questions": (2000, 200)}
+    usual = {"rounds": (7, 2), "runs": (10, 3), "many": (500, 30), "turns": (15, 2), "seconds": (2, 1), "questions": (2000, 200)}
     for name, (number, quick) in usual.items():
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else number)

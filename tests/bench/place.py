@@ -52,6 +52,10 @@ class Place(measure.Ours):
     def address(self, name: str) -> str:
         return self("ps", "-f", f"name={name}", "--format", "{{.IP}}").splitlines()[0]
 
+    def pid(self, name: str) -> int:
+        """The container's first process."""
+        return int(self("inspect", "--format", "{{.State.Pid}}", name))
+
     # What there is of ours.
 
     def processes(self) -> dict[int, list[str]]:

@@ -47,11 +47,24 @@ each_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
+@contextmanager
+def every_refusal_told() -> Iterator[None]:
+    """The kernel tells one peer of so many closed UDP ports a second alone (icmp(7)), and here there are more."""
+    names = ("net.ipv4.icmp_ratelimit", "net.ipv6.icmp.ratelimit")
+    before = [pretend.sh(f"sysctl -n {name}").strip() for name in names]
+    pretend.sh("sysctl -qw " + " ".join(f"{name}=0" for name in names))
+    try:
+        yield
+    finally:
+        pretend.sh("sysctl -qw " + " ".join(map("=".join, zip(names, before, strict=True))))
+
+
 @pytest.fixture(scope="module")
 def shared(world: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minidocker]:
     """`web` publishes its port 80 in every way, `sibling` is in its network, `other` in another one; all have IPv6."""
     with ExitStack() as stack:
         stack.enter_context(with_ipv6())
+        stack.enter_context(every_refusal_told())
         md = Minidocker(tmp_path_factory.mktemp("shared") / "root")
         stack.callback(md.close)
         for name, number in (("front", 1), ("back", 2)):
@@ -301,12 +314,10 @@ def test_sctp(shared: Minidocker, family: str) -> None:
 
 
 @pytest.fixture
-def lab(world: None, md: Minidocker) -> Minidocker:
-    """With a network `lab` of both families."""
-    with with_ipv6():
-        md("network", "create", "--subnet", "10.9.9.0/24", "--subnet", "fd00:9:9::/64", "lab")
-        yield md  # type: ignore[misc]
-        md.close()
+def lab(shared: Minidocker, md: Minidocker) -> Minidocker:
+    """Another data root, with a network `lab` of both families."""
+    md("network", "create", "--subnet", "10.9.9.0/24", "--subnet", "fd00:9:9::/64", "lab")
+    return md
 
 
 def shown(md: Minidocker, name: str) -> str:
@@ -314,21 +325,21 @@ def shown(md: Minidocker, name: str) -> str:
 
 
 def test_a_range_is_as_many_ports(lab: Minidocker) -> None:
-    answer(lab, "web", "--net", "lab", "-p", "8000-8002:80-82", "-p", "8000-8002:80-82/udp", ports=(80, 81, 82))
+    answer(lab, "page", "--net", "lab", "-p", "8000-8002:80-82", "-p", "8000-8002:80-82/udp", ports=(80, 81, 82))
     for host_port in (8000, 8001, 8002):
         for protocol in PROTOCOLS:
             for address, peer in ((HOST, NEAR), (HOST6, NEAR6)):
-                assert ask(protocol, address, host_port, "near") == f"web {peer}"
+                assert ask(protocol, address, host_port, "near") == f"page {peer}"
     assert ask("tcp", HOST, 8003, "near") == REFUSED
     lines = [f"{inside}/{protocol} -> {address}:{inside + 7920}" for inside in (80, 81, 82) for protocol in PROTOCOLS
              for address in ("0.0.0.0", "[::]")]  # fmt: skip
-    assert lab("port", "web").stdout.splitlines() == lines
-    assert lab("port", "web", "81").stdout == "0.0.0.0:8001\n[::]:8001\n"
-    assert lab("port", "web", "82/udp").stdout == "0.0.0.0:8002\n[::]:8002\n"
+    assert lab("port", "page").stdout.splitlines() == lines
+    assert lab("port", "page", "81").stdout == "0.0.0.0:8001\n[::]:8001\n"
+    assert lab("port", "page", "82/udp").stdout == "0.0.0.0:8002\n[::]:8002\n"
     pairs = [(protocol, port) for protocol in PROTOCOLS for port in (80, 81, 82)]
-    assert shown(lab, "web") == ", ".join(
+    assert shown(lab, "page") == ", ".join(
         f"{address}:{port + 7920}->{port}/{protocol}" for protocol, port in pairs for address in ("0.0.0.0", "[::]"))
-    ports = lab.inspect("web")["NetworkSettings"]["Ports"]
+    ports = lab.inspect("page")["NetworkSettings"]["Ports"]
     assert ports["82/udp"] == [{"HostIp": "0.0.0.0", "HostPort": "8002"}, {"HostIp": "::", "HostPort": "8002"}]
 
 
@@ -346,35 +357,36 @@ def test_of_a_host_range_for_one_port_a_free_one_is_taken(lab: Minidocker) -> No
 
 
 def test_everything_exposed_is_published(lab: Minidocker) -> None:
-    answer(lab, "web", "--net", "lab", "-P", "--expose", "80-81", "--expose", "80/udp", "-p", "7000:81", ports=(80, 81))
-    lines = lab("port", "web").stdout.splitlines()
+    answer(lab, "page", "--net", "lab", "-P", "--expose", "80-81", "--expose", "80/udp", "-p", "7000:81", ports=(80, 81))
+    lines = lab("port", "page").stdout.splitlines()
     numbers = {line.partition(" -> ")[0]: int(line.rpartition(":")[2]) for line in lines}
     assert sorted(line.rpartition(":")[0] for line in lines) == sorted(
         f"{port} -> {address}" for port in ("80/tcp", "80/udp", "81/tcp") for address in ("0.0.0.0", "[::]"))
     assert numbers["81/tcp"] == 7000 and numbers["80/tcp"] >= 32768 and numbers["80/udp"] >= 32768
     for key, number in numbers.items():
         for address, peer in ((HOST, NEAR), (HOST6, NEAR6)):
-            assert ask(key.partition("/")[2], address, number, "near") == f"web {peer}"
-    assert lab("port", "web", "80").stdout == f"0.0.0.0:{numbers['80/tcp']}\n[::]:{numbers['80/tcp']}\n"
+            assert ask(key.partition("/")[2], address, number, "near") == f"page {peer}"
+    assert lab("port", "page", "80").stdout == f"0.0.0.0:{numbers['80/tcp']}\n[::]:{numbers['80/tcp']}\n"
 
 
 def test_exposed_alone_is_not_published(lab: Minidocker) -> None:
-    answer(lab, "web", "--net", "lab", "--expose", "80")
-    assert lab("port", "web").stdout == ""
-    assert shown(lab, "web") == "80/tcp"
+    answer(lab, "page", "--net", "lab", "--expose", "80")
+    assert lab("port", "page").stdout == ""
+    assert shown(lab, "page") == "80/tcp"
     assert ask("tcp", HOST, 80, "near") == REFUSED
 
 
 def test_what_is_shown_of_single_addresses(lab: Minidocker) -> None:
-    answer(lab, "web", "--net", "lab", "-p", f"[{HOST6}]:7001:80", "-p", "127.0.0.1:7001:80", "-p", "[::]:7002:80", "-p", "0.0.0.0:7003:80")
-    assert lab("port", "web").stdout.splitlines() == [
+    ports = (f"[{HOST6}]:7001:80", "127.0.0.1:7001:80", "[::]:7002:80", "0.0.0.0:7003:80")
+    answer(lab, "page", "--net", "lab", *(word for port in ports for word in ("-p", port)))
+    assert lab("port", "page").stdout.splitlines() == [
         f"80/tcp -> [{HOST6}]:7001", "80/tcp -> 127.0.0.1:7001", "80/tcp -> [::]:7002", "80/tcp -> 0.0.0.0:7003",
     ]  # fmt: skip
-    assert shown(lab, "web") == f"[{HOST6}]:7001->80/tcp, 127.0.0.1:7001->80/tcp, [::]:7002->80/tcp, 0.0.0.0:7003->80/tcp"
-    assert [ask("tcp", HOST6, port, "near") for port in (7001, 7002, 7003)] == [f"web {NEAR6}", f"web {NEAR6}", REFUSED]
-    assert [ask("tcp", HOST, port, "near") for port in (7001, 7002, 7003)] == [REFUSED, REFUSED, f"web {NEAR}"]
-    lab("stop", "-t", "0", "web")
-    assert (lab("port", "web").stdout, shown(lab, "web")) == ("", "")
+    assert shown(lab, "page") == f"[{HOST6}]:7001->80/tcp, 127.0.0.1:7001->80/tcp, [::]:7002->80/tcp, 0.0.0.0:7003->80/tcp"
+    assert [ask("tcp", HOST6, port, "near") for port in (7001, 7002, 7003)] == [f"page {NEAR6}", f"page {NEAR6}", REFUSED]
+    assert [ask("tcp", HOST, port, "near") for port in (7001, 7002, 7003)] == [REFUSED, REFUSED, f"page {NEAR}"]
+    lab("stop", "-t", "0", "page")
+    assert (lab("port", "page").stdout, shown(lab, "page")) == ("", "")
 
 
 # --- who has a port already -----------------------------------------------------------------------------------------------------------
@@ -491,8 +503,8 @@ def test_a_network_that_leads_no_port_to_its_containers(world: None, md: Minidoc
 
 def test_beside_a_network_that_leads_out_they_are_no_hindrance(world: None, md: Minidocker) -> None:
     md("network", "create", "--internal", "--subnet", "10.9.8.0/24", "inner")
-    answer(md, "web", "--net", "inner", "--net", "br0", "-p", "8080:80")
-    assert ask("tcp", HOST, 8080, "near") == f"web {NEAR}"
+    answer(md, "page", "--net", "inner", "--net", "br0", "-p", "8080:80")
+    assert ask("tcp", HOST, 8080, "near") == f"page {NEAR}"
 
 
 def test_an_ipv6_address_for_a_network_without(world: None, md: Minidocker) -> None:
@@ -517,12 +529,12 @@ def elements(md: Minidocker) -> dict[str, Any]:
 
 
 def test_what_is_published_is_an_element_a_family_and_goes_with_the_container(lab: Minidocker) -> None:
-    place = answer(lab, "web", "--net", "lab", "-p", "8080:80", "-p", f"{HOST}:8081:80/udp", "-p", f"[{HOST6}]:8082:80/udp")
+    place = answer(lab, "page", "--net", "lab", "-p", "8080:80", "-p", f"{HOST}:8081:80/udp", "-p", f"[{HOST6}]:8082:80/udp")
     ip, ip6 = place["IPAddress"], place["GlobalIPv6Address"]
     assert elements(lab) == {
         "ports": [[{"concat": ["tcp", 8080]}, {"concat": [ip, 80]}]], "ports6": [[{"concat": ["tcp", 8080]}, {"concat": [ip6, 80]}]],
         "ports_at": [[{"concat": [HOST, "udp", 8081]}, {"concat": [ip, 80]}]],
         "ports6_at": [[{"concat": [HOST6, "udp", 8082]}, {"concat": [ip6, 80]}]],
     }  # fmt: skip
-    lab("rm", "-f", "web")
+    lab("rm", "-f", "page")
     assert elements(lab) == {}

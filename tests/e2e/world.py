@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,8 +161,8 @@ def with_ipv6() -> Iterator[None]:
     try:
         yield
     finally:
-        for link, _, _ in _WIRES6:
-            pretend.sh(f"sysctl -qw net.ipv6.conf.{link}.disable_ipv6=1", check=False)
+        for link, place, prefix in _WIRES6:  # with its addresses and routes
+            pretend.sh(f"sysctl -qw net.ipv6.conf.{link}.disable_ipv6=1; ip -n {place} addr del {prefix}2/64 dev eth0", check=False)
 
 
 # --- asked by this process, with a socket of another namespace ------------------------------------------------------------------------
@@ -232,6 +232,14 @@ def ask(protocol: str, address: str, port: int, place: str = "", seconds: float 
             return REFUSED
         except OSError as error:
             return errno.errorcode[error.errno or 0]
+
+
+def answers(asked: Iterable[tuple[str, str, int, str]], seconds: float = 0.7) -> dict[tuple[str, str, int, str], str]:
+    """What came of each of (protocol, address, port, place), asked all at once; without those that stayed SILENT."""
+    each = list(asked)
+    with ThreadPoolExecutor(len(each)) as many:
+        found = many.map(lambda one: ask(*one, seconds=seconds), each)
+        return {one: text for one, text in zip(each, found, strict=True) if text != SILENT}
 
 
 def answer(md: Minidocker, name: str, *options: object, ports: Sequence[int] = (80,)) -> dict[str, Any]:
@@ -328,3 +336,22 @@ class Wire:
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
+
+
+# --- neighbour discovery --------------------------------------------------------------------------------------------------------------
+
+ALL_NODES, ALL_NODES_MAC = "ff02::1", "33:33:00:00:00:01"
+
+
+def advertisement(source: str, mac: str, lifetime: int, prefix: str = "") -> bytes:
+    """A router's: the default route by `source` for `lifetime` seconds, and where given a /64 to make addresses from (RFC 4861, 4.2)."""
+    body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, lifetime, 0, 0) + b"\x01\x01" + octets(mac)
+    if prefix:
+        body += struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 3600, 3600, 0) + ipaddress.ip_address(prefix).packed
+    return packet(source, ALL_NODES, socket.IPPROTO_ICMPV6, body)
+
+
+def neighbour(source: str, to: str, target: str, mac: str) -> bytes:
+    """A neighbour advertisement: `target` is at `mac`, whatever was known before (RFC 4861, 4.4; solicited and override set)."""
+    body = struct.pack("!BBHI", 136, 0, 0, 0x60000000) + ipaddress.ip_address(target).packed + b"\x02\x01" + octets(mac)
+    return packet(source, to, socket.IPPROTO_ICMPV6, body)

@@ -2,188 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from minidocker.errors import ConflictError, KernelError, UsageError
-from minidocker.kernel import nftables
+from minidocker.kernel import nfset, nftables
 from minidocker.kernel import sysctl as settings
 from minidocker.kernel.netlink import Socket
 from minidocker.kernel.rtnetlink import veth_create
-from minidocker.network import bridge, endpoint, firewall, ipam, names, ownership, publish
+from minidocker.network import bridge, endpoint, forwarding, inside, ipam, names, others, ownership, publish, ruleset
 from minidocker.plan import At
-from minidocker.spec import config
-from minidocker.spec.records import Endpoint, Network, Port
+from minidocker.spec.records import Port
 from tests import pretend
+from tests.kernel.world import LAN, LAN6, PEER, PEER6, TAG, World, python, state, without_tables
 from tests.pretend import sh
-
-TAG = "ab12cd34"
-LAN, PEER = "192.0.2.1", "192.0.2.2"
-BRIDGE_NF = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
-
-SERVER = """
-import socket, sys
-kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[sys.argv[3]]
-s = socket.socket(socket.AF_INET, kind)
-s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-s.bind((sys.argv[1], int(sys.argv[2])))
-if kind == socket.SOCK_STREAM: s.listen(64)
-print("ready", flush=True)
-while True:
-    if kind == socket.SOCK_STREAM:
-        c, peer = s.accept(); c.sendall(peer[0].encode()); c.close()
-    else:
-        _, peer = s.recvfrom(100); s.sendto(peer[0].encode(), peer)
-"""
-CLIENT = """
-import socket, sys
-kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[sys.argv[3]]
-s = socket.socket(socket.AF_INET, kind); s.settimeout(float(sys.argv[4]))
-try:
-    s.connect((sys.argv[1], int(sys.argv[2])))
-    if kind == socket.SOCK_DGRAM: s.send(b"?")
-    print(s.recv(100).decode(), end="")
-except OSError as error:
-    print(type(error).__name__, end="")
-"""
-UNREACHED = ("TimeoutError", "OSError")  # dropped, or EHOSTUNREACH: anything but an answer, and anything but a refusal
-
-
-def python(where: str, program: str, *words: str) -> list[str]:
-    return [*(["ip", "netns", "exec", where] if where else []), sys.executable, "-I", "-S", "-c", program, *words]
-
-
-class World:
-    """What one test builds; everything ends with it."""
-
-    def __init__(self) -> None:
-        self.processes: list[subprocess.Popen[str]] = []
-        self.recorded: dict[str, str] = {}
-        self.links: list[tuple[str, int]] = []
-        self.descriptors: list[int] = []
-
-    def network(self, number: int = 0, **options: object) -> Network:
-        subnet = f"172.17.{number}.0/24"
-        return Network(f"{number:x}23456789abc", f"br{number}", subnet, ipam.gateway(subnet), f"br{number}", **options)  # type: ignore[arg-type]
-
-    def up(self, network: Network) -> None:
-        observed = bridge.observed(network, TAG, self.recorded)
-        self.recorded = observed.before
-        bridge.up(network, TAG, observed).run(At())
-
-    def down(self, network: Network, last: bool = True) -> None:
-        bridge.down(network, TAG, self.recorded, last).run(At())
-
-    def namespace(self, name: str) -> At:
-        """A process in a network namespace of its own, and a name for `ip netns`."""
-        process = subprocess.Popen(["unshare", "-n", "sleep", "1000"], text=True)
-        self.processes.append(process)
-        here = os.stat("/proc/self/ns/net").st_ino
-        path = f"/proc/{process.pid}/ns/net"
-        while os.stat(path).st_ino == here:
-            time.sleep(0.002)
-        assert names.publish_netns(name, process.pid)
-        self.links.append((name, os.stat(path).st_ino))
-        for setting, value in config.network_sysctls().items():
-            sh(f"ip netns exec {name} sysctl -q -w '{setting}={value}'")
-        self.descriptors.append(os.open(path, os.O_RDONLY))
-        return At(pid=process.pid, netns=self.descriptors[-1])
-
-    def endpoint(self, network: Network, number: int, ports: list[Port] | None = None) -> Endpoint:
-        ip = network.subnet.replace("0/24", str(number))
-        identity = f"{network.id[0]}{number:02x}".ljust(64, "e")
-        return Endpoint(network.name, identity, f"c{network.id[0]}{number}", ip, ipam.mac_of(ip), ports=ports)
-
-    def attach(self, network: Network, number: int, ports: list[Port] | None = None) -> Endpoint:
-        """A container with the last part `number` in its address, known to `ip netns` by its name."""
-        place = self.endpoint(network, number, ports)
-        at = self.namespace(place.container_name)
-        endpoint.attach(network, TAG, place, ownership.ready(network, TAG)).run(at)
-        return place
-
-    def serve(self, where: str, port: int = 80, protocol: str = "tcp", address: str = "0.0.0.0") -> None:
-        """A server that answers each client with the client's address."""
-        server = subprocess.Popen(python(where, SERVER, address, str(port), protocol), stdout=subprocess.PIPE, text=True)
-        self.processes.append(server)
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
-
-    def ask(self, where: str, address: str, port: int = 80, protocol: str = "tcp", patience: float = 5) -> str:
-        """What the server answers, or the exception's name."""
-        return subprocess.run(python(where, CLIENT, address, str(port), protocol, str(patience)),
-                              capture_output=True, text=True, check=True).stdout
-
-    def cannot(self, where: str, address: str, port: int = 80) -> bool:
-        return self.ask(where, address, port, patience=0.6) in UNREACHED
-
-    def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
-            if process.stdout:
-                process.stdout.close()
-        for fd in self.descriptors:
-            os.close(fd)
-        for name, inode in self.links:
-            names.withdraw_netns(name, inode)
-        for link in pretend.ip("link"):
-            if str(link.get("ifalias", "")).startswith("minidocker:"):
-                sh(f"ip link del {link['ifname']}", check=False)
-        deadline = time.monotonic() + 20
-        while any(str(link["ifname"]).startswith("md") for link in pretend.ip("link")):  # they go with their namespaces
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        sh(f"nft delete table inet {firewall.table(TAG)}", check=False)
-        for name in self.recorded:
-            if settings.read(name) is not None:
-                settings.write(name, "0")
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    with pretend.outside():
-        made = World()
-        try:
-            yield made
-        finally:
-            made.close()
-
-
-@pytest.fixture(params=["bridge-nf-call 0", "bridge-nf-call 1"])
-def either(request: pytest.FixtureRequest) -> Iterator[None]:
-    """With br_netfilter's calls off and on; where it is absent, once without."""
-    if not BRIDGE_NF.exists():
-        if request.param.endswith("1"):
-            pytest.skip("br_netfilter is not loaded")
-        yield
-        return
-    before = BRIDGE_NF.read_text()
-    BRIDGE_NF.write_text(request.param[-1])
-    yield
-    BRIDGE_NF.write_text(before)
-
-
-def state() -> dict[str, object]:
-    """Everything a network may touch on the host."""
-    settings = {
-        str(path): path.read_text()
-        for family, setting in (("ipv4", "forwarding"), ("ipv4", "route_localnet"), ("ipv6", "forwarding"),
-                                ("ipv6", "disable_ipv6"), ("ipv6", "accept_ra"), ("ipv4", "rp_filter"))
-        for path in sorted(Path(f"/proc/sys/net/{family}/conf").glob(f"*/{setting}"))
-    }
-    neighbours = [n for n in pretend.ip("-4 neigh") if "PERMANENT" in n["state"]]  # type: ignore[operator]
-    return {
-        "links": pretend.ip("link"), "addresses": pretend.ip("-4 addr"), "routes": pretend.ip("-4 route show table all"),
-        "rules": pretend.ip("rule"), "neighbours": neighbours, "nft": json.loads(sh("nft -j list ruleset")), "sysctl": settings,
-    }
-
 
 # ---- who reaches whom
 
@@ -212,7 +46,7 @@ def test_the_lan_cannot_reach_in_not_even_with_a_route(world: World, either: Non
     assert world.cannot("outside", one.ip)
     world.serve("", 9000, address=net.gateway)
     assert world.cannot("outside", net.gateway, 9000)
-    nftables.apply(f"delete table inet {firewall.table(TAG)}\n")  # it is the table that keeps them out
+    without_tables()  # it is they who keep them out
     assert world.ask("outside", one.ip) == PEER
     assert world.ask("outside", net.gateway, 9000) == PEER
 
@@ -228,7 +62,7 @@ def test_forged_source_addresses_are_dropped(world: World) -> None:
         sh(f"ip netns exec outside ping -q -c1 -W0.2 -I 172.17.0.2 {LAN}", check=False)
         sh(f"ip netns exec c02 ping -q -c1 -W0.2 -I 10.9.9.9 {net.gateway}", check=False)
         assert sh("nft list chain ip probe c").count("counter packets 0 ") == 2
-        nftables.apply(f"delete table inet {firewall.table(TAG)}\n")
+        without_tables()
         sh(f"ip netns exec outside ping -q -c1 -W0.2 -I 172.17.0.2 {LAN}", check=False)
         sh(f"ip netns exec c02 ping -q -c1 -W0.2 -I 10.9.9.9 {net.gateway}", check=False)
         assert sh("nft list chain ip probe c").count("counter packets 0 ") == 0
@@ -248,7 +82,7 @@ def test_the_host_does_not_become_a_router_for_its_lan(world: World) -> None:
         assert world.cannot("outside", "198.51.100.2")
         assert world.ask(one.container_name, "198.51.100.2") == "198.51.100.1"
         assert world.cannot("outside", "198.51.100.2")
-        nftables.apply(f"delete table inet {firewall.table(TAG)}\n")
+        without_tables()
         assert world.ask("outside", "198.51.100.2") == PEER
     finally:
         sh("ip link del lan1; ip netns del far", check=False)
@@ -276,7 +110,7 @@ def test_a_host_that_forwarded_before_goes_on_forwarding(world: World) -> None:
         world.serve("far")
         net = world.network()
         world.up(net)
-        assert bridge.guarded(world.recorded) == []
+        assert forwarding.guarded(world.recorded) == []
         assert world.ask("outside", "198.51.100.2") == PEER
         world.down(net)
         assert world.ask("outside", "198.51.100.2") == PEER
@@ -349,7 +183,7 @@ def test_packets_for_loopback_from_a_container_are_dropped(world: World) -> None
     sh(f"{forge} ip addr del 127.0.0.1/8 dev lo; {forge} sysctl -q -w net.ipv4.conf.eth0.route_localnet=1; "
        f"{forge} ip route add 127.0.0.1/32 via {net.gateway} src {one.ip}")
     assert world.cannot(one.container_name, "127.0.0.1", 9000)
-    nftables.apply(f"delete table inet {firewall.table(TAG)}\n")
+    without_tables()
     assert world.ask(one.container_name, "127.0.0.1", 9000) == one.ip
 
 
@@ -361,7 +195,7 @@ def test_packets_for_loopback_from_the_lan_are_dropped(world: World) -> None:
     sh("ip -n outside addr del 127.0.0.1/8 dev lo; ip netns exec outside sysctl -q -w net.ipv4.conf.eth0.route_localnet=1; "
        f"ip -n outside route add 127.0.0.1/32 via {LAN} src {PEER}")
     assert world.cannot("outside", "127.0.0.1", 9000)
-    nftables.apply(f"delete table inet {firewall.table(TAG)}\n")
+    without_tables()
     assert world.ask("outside", "127.0.0.1", 9000) == PEER
 
 
@@ -383,9 +217,25 @@ def test_a_withdrawn_port_is_refused_and_another_containers_stays(world: World) 
 
 # ---- nothing is left, and nothing foreign is touched
 
-def test_down_leaves_the_host_as_up_found_it(world: World) -> None:
+def a_router(name: str) -> str:
+    """A link that forwards IPv6 by itself."""
+    return (f"ip link add {name} type veth peer name {name}1 && ip link set {name}1 up && ip link set {name} up && "
+            f"sysctl -q -w net.ipv6.conf.{name}.forwarding=1")
+
+
+@pytest.mark.parametrize("ipv6", [(False, False), (True, True), (False, True), (True, False)], ids=str)
+def test_down_leaves_the_host_as_up_found_it(world6: World, ipv6: tuple[bool, bool]) -> None:
+    world = world6
+    sh(f"sysctl -q -w net.ipv6.conf.lan0.accept_ra=1; {a_router('vpn')}")
+    try:
+        _up_and_down(world, ipv6)
+    finally:
+        sh("ip link del vpn")
+
+
+def _up_and_down(world: World, ipv6: tuple[bool, bool]) -> None:
     before = state()
-    a, b = world.network(0), world.network(1, mtu=1400)
+    a, b = world.network(0, ipv6[0]), world.network(1, ipv6[1], mtu=1400)
     world.up(a)
     world.up(b)
     world.up(a)  # again: nothing more
@@ -395,20 +245,31 @@ def test_down_leaves_the_host_as_up_found_it(world: World) -> None:
     assert settings.read(settings.forwarding("lan0")) == "1"
     world.serve("outside")
     assert world.ask(two.container_name, PEER) == LAN
+    if any(ipv6):
+        assert (settings.read("net/ipv6/conf/all/forwarding"), settings.read("net/ipv6/conf/lan0/accept_ra")) == ("1", "2")
+    if ipv6[1]:
+        world.serve("outside", address="::")
+        assert world.ask(two.container_name, PEER6) == LAN6
     endpoint.detach(b, TAG, two).run(At())
     world.down(b)
     world.down(b)  # again: nothing less
     assert state() == before
 
 
-def test_a_failed_up_undoes_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = state()
-    net = world.network()
-    plan = bridge.up(net, TAG, bridge.observed(net, TAG))
-    monkeypatch.setattr(plan.steps[-1], "apply", lambda at: (_ for _ in ()).throw(KernelError("test", 1)))
-    with pytest.raises(KernelError):
-        plan.run(At())
-    assert state() == before
+@pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "both"])
+def test_a_failed_up_undoes_itself(world6: World, monkeypatch: pytest.MonkeyPatch, ipv6: bool) -> None:
+    sh(f"sysctl -q -w net.ipv6.conf.lan0.accept_ra=1; {a_router('vpn')}")
+    try:
+        before = state()
+        net = world6.network(ipv6=ipv6)
+        for number in range(len(bridge.up(net, TAG, forwarding.observed(net, TAG, {}), others.seen(TAG)).steps)):
+            plan = bridge.up(net, TAG, forwarding.observed(net, TAG, {}), others.seen(TAG))
+            monkeypatch.setattr(plan.steps[number], "apply", lambda at: (_ for _ in ()).throw(KernelError("test", 1)))
+            with pytest.raises(KernelError):
+                plan.run(At())
+            assert state() == before, plan.steps[number].describe()
+    finally:
+        sh("ip link del vpn")
 
 
 def test_a_failed_second_network_leaves_the_first_one_working(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,7 +277,7 @@ def test_a_failed_second_network_leaves_the_first_one_working(world: World, monk
     world.up(a)
     one = world.attach(a, 2, [Port(8080, 80)])
     rules = sh("nft list ruleset")
-    plan = bridge.up(b, TAG, bridge.observed(b, TAG, world.recorded))
+    plan = bridge.up(b, TAG, forwarding.observed(b, TAG, world.recorded), others.seen(TAG))
     monkeypatch.setattr(plan.steps[-1], "apply", lambda at: (_ for _ in ()).throw(KernelError("test", 1)))
     with pytest.raises(KernelError):
         plan.run(At())
@@ -426,31 +287,40 @@ def test_a_failed_second_network_leaves_the_first_one_working(world: World, monk
     assert world.ask(one.container_name, PEER) == LAN
 
 
-def test_two_data_roots_share_an_uplink(world: World) -> None:
+@pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "both"])
+def test_two_data_roots_share_an_uplink(world6: World, ipv6: bool) -> None:
     """The one that goes first leaves forwarding to the other, the one that goes last switches it off."""
+    world = world6
+    sh("sysctl -q -w net.ipv6.conf.lan0.accept_ra=1")
     before = state()
-    a, b = world.network(0), world.network(1)
+    a, b = world.network(0, ipv6), world.network(1, ipv6)
     world.up(a)
-    theirs = bridge.observed(b, "another")
-    bridge.up(b, "another", theirs).run(At())
+    theirs = forwarding.observed(b, "another", {})
+    bridge.up(b, "another", theirs, others.seen("another")).run(At())
     world.down(a)
     assert settings.read(settings.forwarding("lan0")) == "1"
+    if ipv6:
+        assert (settings.read("net/ipv6/conf/all/forwarding"), settings.read("net/ipv6/conf/lan0/accept_ra")) == ("1", "2")
     assert ownership.ready(b, "another").complete
     bridge.down(b, "another", theirs.before, last=True).run(At())
     assert state() == before
 
 
-def test_a_failed_attach_undoes_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    net = world.network()
+@pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "both"])
+@pytest.mark.parametrize("failing", ["Guard", "Connect", "Configure", "Set", "Hairpin", "Publish"])
+def test_a_failed_attach_undoes_itself(world: World, monkeypatch: pytest.MonkeyPatch, failing: str, ipv6: bool) -> None:
+    net = world.network(ipv6=ipv6)
     world.up(net)
     before = state()
     place = world.endpoint(net, 2, [Port(8080, 80)])
     plan = endpoint.attach(net, TAG, place)
-    monkeypatch.setattr(plan.steps[1], "apply", lambda at: (_ for _ in ()).throw(KernelError("test", 1)))
+    [step] = [step for step in plan.steps if type(step).__name__ == failing]
+    monkeypatch.setattr(step, "apply", lambda at: (_ for _ in ()).throw(KernelError("test", 1)))
     with pytest.raises(KernelError):
         plan.run(world.namespace("c02"))
     after = state()
     assert [link["ifname"] for link in pretend.ip("link")] == [link["ifname"] for link in before["links"]]  # type: ignore[attr-defined]
+    assert [link["ifname"] for link in pretend.ip("-n c02 link")] == ["lo"]
     assert after["neighbours"] == before["neighbours"]
     assert after["nft"] == before["nft"]
 
@@ -504,17 +374,60 @@ def test_a_foreign_forward_policy_is_untouched_and_in_force(world: World) -> Non
         sh("nft delete table ip theirs")
 
 
-def test_after_a_flush_the_table_is_missed_and_rebuilt_the_same(world: World) -> None:
+def test_after_a_flush_the_tables_are_missed_and_rebuilt_the_same(world6: World) -> None:
+    world = world6
+    nets = [world.network(0), world.network(1, ipv6=True), world.network(2, ipv6=True, isolated=True, internal=True)]
+    for net in nets:
+        world.up(net)
+    ports = [Port(8080, 80), Port(53, 5353, "127.0.0.1", "udp"), Port(9, 9, "::", "sctp"), Port(7, 7, LAN6), Port(8, 8, "0.0.0.0")]
+    places = [world.attach(nets[0], 2, ports[:2]), world.attach(nets[1], 2, ports[2:]), world.attach(nets[1], 3), world.attach(nets[2], 2)]
+    before = sh("nft list ruleset")
+    reload = bridge.reload(TAG, world.wanted(nets, places))
+    for there in ("", f"inet {ownership.table(TAG)}", f"bridge {ownership.table(TAG)}"):
+        sh(f"nft delete table {there}" if there else "nft flush ruleset")
+        assert not ownership.ready(nets[0], TAG).firewall
+        reload.run(At())
+        assert sh("nft list ruleset") == before
+    reload.run(At())
+    assert sh("nft list ruleset") == before
+    table = ownership.table(TAG)
+    sh(f"nft add element inet {table} ports '{{ tcp . 1 : 172.17.0.9 . 1 }}'; nft flush chain inet {table} forward; "
+       f"nft delete element bridge {table} ports '{{ {places[0].host_link} }}'")
+    reload.run(At())
+    assert sh("nft list ruleset") == before, "whatever stood there"
+
+
+def test_a_reload_forwards_again(world6: World) -> None:
+    """docker's and firewalld's start may have set any of it."""
+    world = world6
+    sh("sysctl -q -w net.ipv6.conf.lan0.accept_ra=1")
+    net = world.network(ipv6=True)
+    world.up(net)
+    one = world.attach(net, 2)
+    before = state()["sysctl"], sh("nft list ruleset")
+    sh("nft flush ruleset; sysctl -q -w net.ipv4.conf.lan0.forwarding=0 net.ipv4.conf.br0.forwarding=0 "
+       "net.ipv6.conf.all.forwarding=0 net.ipv6.conf.lan0.accept_ra=1")
+    bridge.reload(TAG, world.wanted([net], [one]), forwarding.Outward(0, world.recorded)).run(At())
+    assert (state()["sysctl"], sh("nft list ruleset")) == before
+
+
+def test_a_networks_dns_elsewhere_is_led_to(world: World) -> None:
+    """Port 53 of the gateway is the DNS's, also where a container has published it."""
     net = world.network()
     world.up(net)
-    one = world.attach(net, 2, [Port(8080, 80)])
+    one, two = world.attach(net, 2, [Port(53, 5353, protocol="udp")]), world.attach(net, 3)
+    world.serve("", 5300, "udp", net.gateway)
+    world.serve(one.container_name, 5353, "udp")
+    nfset.change(ownership.FAMILY, ownership.table(TAG), [ruleset.resolver_element(net, 5300)])
+    assert world.ask(two.container_name, net.gateway, 53, "udp") == two.ip, "the DNS sees who asks"
+    assert world.ask("outside", LAN, 53, "udp") == PEER
     before = sh("nft list ruleset")
     sh("nft flush ruleset")
-    assert not ownership.ready(net, TAG).firewall
-    bridge.reload(TAG, [net], world.recorded, [one]).run(At())
+    bridge.reload(TAG, world.wanted([net], [one, two], {net.name: 5300})).run(At())
     assert sh("nft list ruleset") == before
-    bridge.reload(TAG, [net], world.recorded, [one]).run(At())
-    assert sh("nft list ruleset") == before
+    nfset.remove(ownership.FAMILY, ownership.table(TAG), [ruleset.resolver_element(net, 5300)])
+    world.serve("", 53, "udp", net.gateway)
+    assert world.ask(two.container_name, net.gateway, 53, "udp") == two.ip, "nor does a published port take its place"
 
 
 def test_forwarding_that_somebody_switched_on_since_stays_on(world: World) -> None:
@@ -528,6 +441,16 @@ def test_forwarding_that_somebody_switched_on_since_stays_on(world: World) -> No
         sh("sysctl -q -w net.ipv4.ip_forward=0")
 
 
+def test_interfaces_that_have_gone_since_are_no_matter(world6: World) -> None:
+    sh(f"ip link add gone type bridge && ip link set gone up && ip addr add 198.51.100.1/24 dev gone && {a_router('vpn')}")
+    net = world6.network(ipv6=True)
+    world6.up(net)
+    assert {"net/ipv4/conf/gone/forwarding", "net/ipv6/conf/gone/forwarding", "net/ipv6/conf/vpn/forwarding"} <= set(world6.recorded)
+    sh("ip link del gone; ip link del vpn")
+    world6.down(net)
+    assert settings.read("net/ipv6/conf/all/forwarding") == "0"
+
+
 # ---- what is made, as iproute2 sees it
 
 def test_what_is_made_is_what_was_asked_for(world: World) -> None:
@@ -536,6 +459,7 @@ def test_what_is_made_is_what_was_asked_for(world: World) -> None:
     world.up(net)
     one = world.attach(net, 2, [Port(8080, 80)])
     two = world.attach(net, 3)
+    assert settings.read("net/ipv6/conf/br0/disable_ipv6") == "1"
     br, = pretend.ip("addr show br0")
     assert (br["address"], br["mtu"], br["ifalias"]) == (ownership.bridge_mac(net), 1400, f"minidocker:{TAG}:{net.id}")
     assert [(a["family"], a["local"], a["prefixlen"]) for a in br["addr_info"]] == [("inet", "172.17.0.1", 24)]  # type: ignore[attr-defined]
@@ -555,38 +479,52 @@ def test_what_is_made_is_what_was_asked_for(world: World) -> None:
     assert {(n["dst"], n["lladdr"]) for n in pretend.ip("neigh show nud permanent dev br0")} == {(e.ip, e.mac) for e in (one, two)}
 
 
-def test_the_explained_commands_do_the_same(world: World) -> None:
+@pytest.mark.parametrize("options", [{}, {"ipv6": True}, {"ipv6": True, "isolated": True, "internal": True, "mtu": 1400}],
+                         ids=["IPv4", "both", "isolated"])
+def test_the_explained_commands_do_the_same(world6: World, options: dict[str, object]) -> None:
     """What --explain prints, run by bash, makes what the plans make."""
-    net = world.network()
+    world = world6
+    net = world.network(**options)  # type: ignore[arg-type]
 
     def made(name: str) -> object:
-        inside = ["-n", name]
-        links = [*pretend.ip("addr show br0"), *pretend.ip(f"addr show {world.endpoint(net, 2).host_link}")]
+        inside, host_link = ["-n", name], world.endpoint(net, 2).host_link
+        links = [*pretend.ip("addr show br0"), *pretend.ip(f"addr show {host_link}")]
+        slaves = [link["linkinfo"].get("info_slave_data", {}) for link in links]  # type: ignore[attr-defined]
+        ports = [[slave.get(key) for key in ("isolated", "hairpin")] for slave in slaves]
         there = [*pretend.ip(*inside, "addr"), *pretend.ip(*inside, "route show table all")]
+        there += [route for route in pretend.ip(*inside, "-6 route") if not str(route["dst"]).startswith("fe80:")]
         for link in [*links, *there]:
             for changing in ("ifindex", "link_index", "link_netnsid", "linkinfo"):
                 link.pop(changing, None)
+            addresses = link.get("addr_info", [])
+            link["addr_info"] = [address for address in addresses if address["scope"] != "link"]  # type: ignore[attr-defined]
         neighbours = [*pretend.ip("neigh show nud permanent"), *pretend.ip(*inside, "neigh show nud permanent")]
         forwards = [settings.read(settings.forwarding(link)) for link in ("br0", "lan0")]
-        return links, there, neighbours, sh("nft list ruleset"), forwards, settings.read("net/ipv4/conf/br0/route_localnet")
+        six = [settings.read(f"net/ipv6/conf/{link}/{setting}") for link in ("all", "lan0", "br0", host_link)
+               for setting in ("forwarding", "accept_ra", "accept_dad", "disable_ipv6")]  # fmt: skip
+        conf = [sh(f"ip netns exec {name} sysctl net.ipv{family}.conf.eth0.{setting}") for family, setting in (
+            (4, "arp_notify"), (6, "accept_ra"), (6, "accept_dad"), (6, "ndisc_notify"), (6, "disable_ipv6"))]  # fmt: skip
+        rest = settings.read("net/ipv4/conf/br0/route_localnet"), ports, six, conf
+        return links, there, neighbours, sh("nft list ruleset"), forwards, rest
 
+    sh("sysctl -q -w net.ipv6.conf.lan0.accept_ra=1")
     place = world.endpoint(net, 2, [Port(8080, 80)])
-    observed = bridge.observed(net, TAG)
-    plan = bridge.up(net, TAG, observed) + endpoint.attach(net, TAG, place, None)
+    outward = forwarding.observed(net, TAG, {})
+    plan = bridge.up(net, TAG, outward, others.seen(TAG)) + endpoint.attach(net, TAG, place, None)
     plan.run(world.namespace("planned"))
     by_plan = made("planned")
     endpoint.detach(net, TAG, place).run(At())
-    bridge.down(net, TAG, observed.before, last=True).run(At())
+    bridge.down(net, TAG, outward.before, last=True).run(At())
     at = world.namespace("typed")
     script = "\n".join(step.shell() for step in plan.steps)
     subprocess.run(["bash", "-euc", script], env={**os.environ, "PID": str(at.pid)}, check=True)
-    world.recorded = observed.before
+    world.recorded = outward.before
     assert made("typed") == by_plan
 
 
 def test_loopback_only(world: World) -> None:
     at = world.namespace("none")
-    endpoint.loopback().run(at)
+    inside.Loopback().apply(at)
     assert [(link["ifname"], link["operstate"]) for link in pretend.ip("-n none link")] == [("lo", "UNKNOWN")]
 
 

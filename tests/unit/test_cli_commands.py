@@ -56,6 +56,12 @@ class Engine:
         return function
 
 
+    def remover(self, host: Host, references: list[str], force: bool) -> Callable[[str], Any]:
+        self.calls.append(("remover", (references, force)))
+        remove = self.note("remove")
+        return lambda reference: remove(host, reference)
+
+
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     made = Engine()
@@ -72,7 +78,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
             "published": made.note("published", [Port(8080, 80, "0.0.0.0"), Port(8080, 80, "::"), Port(53, 53, "127.0.0.1", "udp")]),
         },
         "logs": {"copy": made.note("copy", lambda reference, write, *rest: (write(1, b"out\xff\n"), write(2, b"err\n")))},
-        "lifecycle": {name: made.note(name) for name in ("stop", "kill", "remove")},
+        "lifecycle": {**{name: made.note(name) for name in ("stop", "kill")}, "remover": made.remover},
         "networks": {
             "create": made.note("create", "abc"), "remove": made.note("remove"), "prune": made.note("prune", ["a", "lab"]),
             "reload": made.note("reload"),
@@ -253,8 +259,6 @@ def test_logs_without_options(engine: Engine, minidocker_: Run) -> None:
         (["stop", "--timeout=-1"], "stop", (-1.0,)),
         (["kill"], "kill", (9,)),
         (["kill", "-s", "hup"], "kill", (1,)),
-        (["rm"], "remove", (False,)),
-        (["rm", "-f"], "remove", (True,)),
         (["network", "rm"], "remove", ()),
         (["restart"], "restart", (None, output.explain)),
         (["restart", "-t", "2.5"], "restart", (2.5, output.explain)),
@@ -266,6 +270,13 @@ def test_many_are_done_one_after_the_other(engine: Engine, minidocker_: Run, wor
     complaint = "minidocker: no container `b`\n  hint: did you mean `c`?\n"
     assert minidocker_(*words, "a", "b", "c") == (1, "a\nc\n", complaint)
     assert engine.calls == [(name, (reference, *rest)) for reference in "abc"]
+
+
+@pytest.mark.parametrize(("words", "force"), [(["rm"], False), (["rm", "-f"], True)])
+def test_rm_knows_of_all_before_the_first_goes(engine: Engine, minidocker_: Run, words: list[str], force: bool) -> None:
+    engine.fail = {"b": NotFoundError("no container `b`")}
+    assert minidocker_(*words, "a", "b", "c") == (1, "a\nc\n", "minidocker: no container `b`\n")
+    assert engine.calls == [("remover", (["a", "b", "c"], force)), *(("remove", (reference,)) for reference in "abc")]
 
 
 def test_inspect(engine: Engine, minidocker_: Run) -> None:
@@ -487,7 +498,7 @@ def test_help_is_given_wherever_it_is_asked_for(engine: Engine, minidocker_: Run
     ("line", "wanted"),
     [
         ("minidocker ru", "plain,run"),
-        ("minidocker network ", "plain,connect plain,create plain,disconnect plain,inspect plain,ls plain,prune plain,reload plain,rm"),
+        ("minidocker network ", " ".join(sorted(f"plain,{command.name.split()[1]}" for command in options_cold.NETWORK_COMMANDS))),
         ("minidocker network create -d ", "plain,bridge plain,ptp plain,macvlan"),
         ("minidocker run --priv", "plain,--privileged"),
         ("minidocker run --rm -e A=1 --cgroupns ", "plain,private plain,host"),

@@ -25,20 +25,25 @@ LONG = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("ip", ["255.255.255.255", "172.17.0.2, fd3f:a9c1:d2e4:b5::ac11:2, 10.9.0.2"])
 @pytest.mark.parametrize("width", range(40, 201))
-def test_the_table_fits_every_terminal(width: int) -> None:
-    lines = table.table(listing._COLUMNS, [LONG, {**LONG, "Names": "b", "Ports": ""}], width).splitlines()
+def test_the_table_fits_every_terminal(width: int, ip: str) -> None:
+    lines = table.table(listing._COLUMNS, [{**LONG, "IP": ip}, {**LONG, "Names": "b", "Ports": ""}], width).splitlines()
     assert max(map(len, lines)) <= width
     assert lines[0].startswith("CONTAINER ID") and "NAMES" in lines[0]
     assert lines[1].startswith("0123456789ab") and "a-rather" in lines[1]
     assert lines[1].find("a-rather") == lines[2].rindex("b") == lines[0].find("NAMES")
 
 
+IPV6 = {"Subnet": "172.17.100.0/24, fd3f:a9c1:d2e4:b5::/64", "Gateway": "172.17.100.1, fd3f:a9c1:d2e4:b5::1"}
+
+
+@pytest.mark.parametrize("more", [{}, IPV6], ids=["IPv4", "both"])
 @pytest.mark.parametrize("width", range(40, 201, 7))
-def test_networks_fit_too(width: int) -> None:
+def test_networks_fit_too(width: int, more: dict[str, str]) -> None:
     row = {
         "ID": "0123456789ab", "Name": "n" * 60, "Driver": "bridge", "Subnet": "172.17.100.0/24", "Gateway": "172.17.100.1",
-        "Bridge": "br0123456789abc", "Containers": "1000",
+        "Bridge": "br0123456789abc", "Containers": "1000", **more,
     }  # fmt: skip
     lines = table.table(NETWORK_COLUMNS, [row], width).splitlines()
     assert max(map(len, lines)) <= width

@@ -187,7 +187,7 @@ def subnets6(draw: st.DrawFn, longest: int = 128) -> ipaddress.IPv6Network:
 @given(st.lists(subnets() | subnets6(), min_size=1, max_size=8))
 def test_overlap_of_both_families_is_ipaddress_s(every: list[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> None:
     wanted, *others = every
-    expected = next((str(other) for other in others if wanted.version == other.version and wanted.overlaps(other)), "")  # type: ignore[arg-type]
+    expected = next((str(other) for other in others if wanted.version == other.version and wanted.overlaps(other)), "")
     assert ipam.overlap(str(wanted), [Occupied(str(other), str(other)) for other in others]) == expected
 
 

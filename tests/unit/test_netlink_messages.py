@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink import NLA_F_NESTED, nlmsg
-from pyroute2.netlink.nfnetlink.nftsocket import nft_table_msg
+from pyroute2.netlink.nfnetlink.nftsocket import nft_chain_msg, nft_table_msg
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -145,6 +145,11 @@ CASES = [
     (
         nftables.table_get("inet", "minidocker_ab"),
         marshalled(nft_table_msg, 10 << 8 | 1, 0, [("NFTA_TABLE_NAME", "minidocker_ab")], nfgen_family=1, version=0, res_id=0),
+    ),
+    (
+        nftables.chain_get("ip", "filter", "DOCKER-USER"),
+        marshalled(nft_chain_msg, 10 << 8 | 4, 0, [("NFTA_CHAIN_TABLE", "filter"), ("NFTA_CHAIN_NAME", "DOCKER-USER")],
+                   nfgen_family=2, version=0, res_id=0),
     ),
 ]
 

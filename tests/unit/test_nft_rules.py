@@ -239,8 +239,8 @@ def test_a_reload_says_what_all_networks_need() -> None:
 
 
 def test_the_bridges_mac_is_unicast_and_of_the_network() -> None:
-    assert bridge.bridge_mac(NET) == "3e:a9:c1:d2:e4:b5"
-    assert bridge.bridge_mac(Network("ffffffffffff", "x", "", "", "x")) == "fe:ff:ff:ff:ff:ff"
+    assert ownership.bridge_mac(NET) == "3e:a9:c1:d2:e4:b5"
+    assert ownership.bridge_mac(Network("ffffffffffff", "x", "", "", "x")) == "fe:ff:ff:ff:ff:ff"
 
 
 def test_container_sysctls() -> None:
@@ -281,8 +281,8 @@ def test_conflict_is_pairwise_overlap(wanted: list[Port], held: list[Port]) -> N
     assert (publish.conflict(wanted, [(h, "x") for h in held]) is not None) == expected
 
 
-def base(family: str, table: str, chain: str, policy: str) -> dict[str, object]:
-    return {"chain": {"family": family, "table": table, "name": chain, "hook": "forward", "type": "filter", "policy": policy}}
+def base(family: str, table: str, chain: str, policy: str, hook: str = "forward") -> dict[str, object]:
+    return {"chain": {"family": family, "table": table, "name": chain, "hook": hook, "type": "filter", "policy": policy}}
 
 
 def plain(table: str, chain: str) -> dict[str, object]:
@@ -327,6 +327,42 @@ DROPS = "of another firewall drops what containers of `br0` send; to let it pass
 )  # fmt: skip
 def test_another_firewall_that_drops_is_named_with_what_to_type(ruleset: list[dict[str, object]], says: str) -> None:
     assert others.advice(others.Seen(ruleset, "ab"), "br0") == [says]
+
+
+REFUSES = "of another firewall drops what containers of `br0` ask this host, their DNS among it; to let that pass:"
+
+
+@pytest.mark.parametrize(
+    ("ruleset", "says"),
+    [
+        ([base("ip", "filter", "INPUT", "drop", "input")],
+         f"ip filter INPUT {REFUSES} iptables -I INPUT -i br0 -p udp --dport 53 -j ACCEPT && "
+         "iptables -I INPUT -i br0 -p tcp --dport 53 -j ACCEPT"),
+        ([base("ip", "filter", "INPUT", "drop", "input"), plain("filter", "ufw-before-forward")],
+         f"ip filter INPUT {REFUSES} ufw allow in on br0 to any port 53"),
+        ([base("inet", "firewalld", "filter_INPUT", "accept", "input"), rule("inet", "firewalld", "filter_INPUT", {"drop": None})],
+         f"inet firewalld filter_INPUT {REFUSES} firewall-cmd --zone=trusted --add-interface=br0"),
+        ([base("inet", "mine", "in", "drop", "input")],
+         f"inet mine in {REFUSES} nft insert rule inet mine in iifname br0 meta l4proto {{ tcp, udp }} th dport 53 accept"),
+    ],
+)  # fmt: skip
+def test_a_firewall_that_keeps_containers_from_this_host_is_named_too(ruleset: list[dict[str, object]], says: str) -> None:
+    assert others.advice(others.Seen(ruleset, "ab"), "br0") == [says]
+
+
+def comes_in_by(name: str) -> dict[str, object]:
+    return {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": name}}
+
+
+def test_a_firewall_that_has_a_rule_for_the_bridge_is_not_named_again() -> None:
+    closed = base("inet", "mine", "in", "drop", "input")
+    admits = rule("inet", "mine", "in", comes_in_by("br0"), {"accept": None})
+    assert others.advice(others.Seen([closed, admits], "ab"), "br0") == []
+    for other in (
+        rule("inet", "mine", "in", comes_in_by("br1"), {"accept": None}), rule("inet", "mine", "in", comes_in_by("br0"), {"drop": None}),
+        rule("inet", "another", "in", comes_in_by("br0"), {"accept": None}),
+    ):  # fmt: skip
+        assert len(others.advice(others.Seen([closed, other], "ab"), "br0")) == 1
 
 
 def test_what_passes_is_not_named() -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -601,7 +602,7 @@ def test_a_migration_from_version_1_that_is_killed_has_not_been(tmp_path: Path) 
         def __init__(self, connection: sqlite3.Connection) -> None:
             self.connection = connection
 
-        def execute(self, statement: str, *values: object) -> object:
+        def execute(self, statement: str, *values: Any) -> object:
             if "ALTER TABLE containers" in statement:
                 os.kill(os.getpid(), 9)
             return self.connection.execute(statement, *values)
@@ -611,10 +612,12 @@ def test_a_migration_from_version_1_that_is_killed_has_not_been(tmp_path: Path) 
 
     pid = os.fork()
     if pid == 0:
-        connect = state_module.sqlite3.connect
-        state_module.sqlite3.connect = lambda *words, **options: Connection(connect(*words, **options))
-        State(str(path))
-        os._exit(0)
+        try:
+            connect = state_module.sqlite3.connect
+            state_module.sqlite3.connect = lambda *words, **options: Connection(connect(*words, **options))
+            State(str(path))
+        finally:
+            os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
     assert (schema(path), rows(path, "endpoints", "*"), rows(path, "networks", "*")) == before
     State(str(path)).close()
