@@ -97,17 +97,19 @@ def _free(host: Host, network: Network, asked: Attachment, owner: Owner) -> str:
     somebody chose."""
     state = host.state
     taken = containers.taken(state, network.name, "ip") | _strangers(network)
-    previous = owner.previous.get(network.name, "")
-    if previous and previous not in taken:
-        return previous
     macs = set() if asked.mac else containers.taken(state, network.name, "mac")
     ip6s = set() if asked.ip6 or not network.subnet6 else containers.taken(state, network.name, "ip6")
+
+    def fits(ip: str) -> bool:
+        return ipam.mac_of(ip) not in macs and (not ip6s or _address6(network, asked, ip) not in ip6s)
+
+    previous = owner.previous.get(network.name, "")
+    if previous and previous not in taken and ipam.usable(network.subnet, network.gateway, network.ip_range, previous) and fits(previous):
+        return previous
     ip = networks.last_ip(state, network.name)
-    while True:
-        ip = ipam.allocate(network.subnet, taken, ip, network.gateway, network.ip_range)
-        if ipam.mac_of(ip) not in macs and (not ip6s or _address6(network, asked, ip) not in ip6s):
-            return ip
+    while not fits(ip := ipam.allocate(network.subnet, taken, ip, network.gateway, network.ip_range)):
         taken.add(ip)
+    return ip
 
 
 def _strangers(network: Network) -> set[str]:

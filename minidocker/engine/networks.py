@@ -130,7 +130,8 @@ def wanted(host: Host, before: dict[str, str]) -> Wanted:
     """All that should be in the nft tables."""
     every = networks.every(host.state)
     endpoints = [endpoint for group in containers.endpoints(host.state).values() for endpoint in group]
-    return Wanted(every, forwarding.guarded(before), forwarding.guarded6(before), endpoints, resolver.elsewhere(host, every))
+    return Wanted(every, forwarding.guarded(before), forwarding.guarded6(before), endpoints, resolver.elsewhere(host, every),
+                  forwarding.Outward(0, before).advertised)
 
 
 def remove(host: Host, reference: str) -> None:

@@ -63,6 +63,12 @@ def ipv6(address: str) -> Field:
     return address, inet_pton(AF_INET6, address)
 
 
+def raw6(address: str) -> Field:
+    """An IPv6 address as the 128 bits that a raw payload expression reads (nft(8), "Raw payload expression")."""
+    value = inet_pton(AF_INET6, address)
+    return f"0x{value.hex()}", value
+
+
 def proto(name: str) -> Field:
     """tcp, udp or sctp, of type inet_proto. Raises KeyError for another."""
     return name, _PROTOCOLS[name]

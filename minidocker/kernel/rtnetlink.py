@@ -33,7 +33,7 @@ RTM_GETRULE = 34
 
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
-IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_NET_NS_FD, IFLA_EXT_MASK = 20, 26, 28, 29
+IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 20, 26, 27, 28, 29
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
 IFLA_INET_CONF, IPV4_DEVCONF_ARP_NOTIFY = 1, 22
@@ -115,11 +115,12 @@ def bridge_create(name: str, mac: str) -> Message:
 
 def link_set(
     link: str | int, *, up: bool | None = None, alias: str | None = None, mtu: int = 0, no_link_local: bool = False, hairpin: bool = False,
-    isolated: bool = False,
+    isolated: bool = False, group: int = 0,
 ) -> Message:
     """Change the link with this name or index: bring it up or down, set its alias and MTU; `no_link_local` keeps the kernel from
     giving it an IPv6 address (without IPv6 in the kernel: EAFNOSUPPORT); `hairpin` lets a bridge send a frame back out of the
-    port it came in by, `isolated` lets it send none from the port to another that is isolated."""
+    port it came in by, `isolated` lets it send none from the port to another that is isolated; `group` is a number that rules know several
+    links by."""
     flags = IFF_UP if up else 0
     port = (attribute(IFLA_BRPORT_MODE, b"\1") if hairpin else b"") + (attribute(IFLA_BRPORT_ISOLATED, b"\1") if isolated else b"")
     return Message.build(
@@ -128,6 +129,7 @@ def link_set(
         text(IFLA_IFNAME, link) if isinstance(link, str) else b"",
         text(IFLA_IFALIAS, alias) if alias is not None else b"",
         number(IFLA_MTU, mtu) if mtu else b"",
+        number(IFLA_GROUP, group) if group else b"",
         nest(IFLA_AF_SPEC, nest(AF_INET6, attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE])))) if no_link_local else b"",
         nest(IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge"), nest(IFLA_INFO_SLAVE_DATA, port)) if port else b"",
     )

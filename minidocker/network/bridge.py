@@ -19,7 +19,7 @@ from minidocker.network import firewall, forwarding, others, ruleset, sysctl
 from minidocker.network.forwarding import Outward
 from minidocker.network.ipam import prefix_length
 from minidocker.network.others import Admit, Seen, Withdraw
-from minidocker.network.ownership import OURS, bridge_mac, inspect_link, link_alias, own_link, state_of
+from minidocker.network.ownership import GROUP, OURS, bridge_mac, inspect_link, link_alias, own_link, state_of
 from minidocker.plan import NETWORK, At, Plan, Step, quote
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def up(network: Network, tag: str, outward: Outward, seen: Seen) -> Plan:
     """Make the network, or what is missing of it. The plan refuses a foreign link of the bridge's name before it changes anything."""
     elements = ruleset.network_elements(network)
-    wide = elements + ruleset.uplink_elements(outward.guarded, outward.guarded6)
+    wide = elements + ruleset.uplink_elements(outward.guarded, outward.guarded6, outward.advertised)
     ours = f"net/ipv6/conf/{network.bridge}"
     ipv6 = [sysctl.Set(f"{ours}/accept_ra", "0", "no router advertisement from a container is believed", optional=not network.subnet6)]
     if network.subnet6:
@@ -42,7 +42,7 @@ def up(network: Network, tag: str, outward: Outward, seen: Seen) -> Plan:
         ipv6.append(sysctl.Set(f"{ours}/disable_ipv6", "1", "IPv6 was not asked for", optional=True))
     return Plan([
         CreateBridge(network, tag, network.mtu or outward.mtu),
-        firewall.Install(tag, ruleset.skeleton(tag) + ruleset.adding(tag, wide),
+        firewall.Install(tag, ruleset.skeleton(tag, bool(outward.guarded6)) + ruleset.adding(tag, wide),
                          "masquerade outward; let nobody in from outside, between networks, or through this host", elements),
         *ipv6,
         *forwarding.start(network, tag, outward),
@@ -93,7 +93,7 @@ class CreateBridge(Step):
     def shell(self) -> str:
         name = quote(self.network.bridge)
         return (f"ip link add {name} address {bridge_mac(self.network)} type bridge\n"
-                f"ip link set {name} alias {quote(self.alias)} mtu {self.mtu}")
+                f"ip link set {name} alias {quote(self.alias)} mtu {self.mtu} group {GROUP}")
 
     def describe(self) -> str:
         return f"create bridge `{self.network.bridge}`"
@@ -105,7 +105,7 @@ class CreateBridge(Step):
                 netlink.batch([bridge_create(name, bridge_mac(self.network))])
                 self._made = True
             # Not in the same batch: had the creation failed on a foreign link, this would tag that.
-            netlink.batch([link_set(name, alias=self.alias, mtu=self.mtu)])
+            netlink.batch([link_set(name, alias=self.alias, mtu=self.mtu, group=GROUP)])
 
     def undo(self, at: At) -> None:
         if self._made:

@@ -175,12 +175,13 @@ def remove(tag: str, elements: Sequence[str]) -> None:
                 remove(tag, [element])
 
 
-def guarded_by_others(tag: str) -> tuple[set[str], set[str]]:
-    """The uplinks, of IPv4 and of IPv6, that networks of other data roots on this host keep from forwarding what is not theirs. Cold."""
-    found: tuple[set[str], set[str]] = (set(), set())
+def guarded_by_others(tag: str) -> tuple[set[str], set[str], set[str]]:
+    """The uplinks, of IPv4 and of IPv6, that networks of other data roots on this host keep from forwarding what is not theirs, and those
+    that for their sake believe router advertisements though the host forwards. Cold."""
+    found: tuple[set[str], set[str], set[str]] = (set(), set(), set())
     for name in nftables.tables(FAMILY):
         if name.startswith(table("")) and name != table(tag):
-            for one, which in zip(found, ("uplinks", "uplinks6"), strict=True):
+            for one, which in zip(found, ("uplinks", "uplinks6", "advertised"), strict=True):
                 one.update(_elements(name, which))
     return found
 

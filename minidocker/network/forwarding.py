@@ -60,7 +60,7 @@ def guarded6(before: dict[str, str]) -> list[str]:
     if before.get(FORWARDING_OF_ALL6) != "0":
         return []
     links = (name.split("/")[3] for name, value in before.items() if value == "0" and name.startswith("net/ipv6/"))
-    return [link for link in links if link != "all" and before.get(_FORWARDING6.format(link)) == "0"]
+    return [link for link in links if link not in ("all", "default") and before.get(_FORWARDING6.format(link)) == "0"]
 
 
 def _advertised(before: dict[str, str]) -> list[str]:
@@ -75,18 +75,19 @@ def observed(network: Network, tag: str, recorded: dict[str, str]) -> Outward:
         routes = [Route(body) for body in netlink.dump(routes_dump(AF_INET))]
         routes6 = [Route(body) for body in netlink.dump(routes_dump(AF_INET6))] if network.subnet6 else []
     ways_out = _uplinks(routes, links)
-    by_others, by_others6 = firewall.guarded_by_others(tag)
+    by_others, by_others6, believed = firewall.guarded_by_others(tag)
     before = dict(recorded)
     for link, _ in ways_out:
         _note(before, _FORWARDING4.format(link.name), link.name in by_others)
     if network.subnet6:
         _note(before, FORWARDING_OF_ALL6, bool(by_others6))
-        foreign = [link for link in links.values() if _foreign(link)]
-        for link in foreign:
-            _note(before, _FORWARDING6.format(link.name), link.name in by_others6)
+        switched = recorded.get(FORWARDING_OF_ALL6) == "0"  # by us: what has come since has it on by that alone
+        _note(before, _FORWARDING6.format("default"), switched or bool(by_others6))
+        for link in filter(_foreign, links.values()):
+            _note(before, _FORWARDING6.format(link.name), switched or link.name in by_others6)
         for link, _ in ways_out + _uplinks(routes6, links):
             name = _ACCEPT_RA.format(link.name)
-            if before.get(_FORWARDING6.format(link.name)) == "0" and settings.read(name) == "1":
+            if before.get(_FORWARDING6.format(link.name)) == "0" and (settings.read(name) == "1" or link.name in believed):
                 before.setdefault(name, "1")
     mtu = network.mtu or (ways_out[0][1] if ways_out else DEFAULT_MTU)
     return Outward(mtu, before)
@@ -214,12 +215,20 @@ class Forward6(Step):
         self._switched = False
 
     def shell(self) -> str:
-        return f"sysctl -q -w {FORWARDING_OF_ALL6}=1"
+        return "\n".join(f"sysctl -q -w {name}={value}" for name, value in self._values())
+
+    def _values(self) -> list[tuple[str, str]]:
+        """Who is to listen to routers as before, now or later, is told that it is no router itself: packets are forwarded all the same."""
+        hosts = ["default"] if self.before.get(_FORWARDING6.format("default")) == "0" else []
+        hosts += [name for name in guarded6(self.before) if name not in _advertised(self.before)]
+        return [(FORWARDING_OF_ALL6, "1"), *((_FORWARDING6.format(name), "0") for name in hosts)]
 
     def apply(self, at: At) -> None:
         if settings.read(FORWARDING_OF_ALL6) == "0":
-            settings.write(FORWARDING_OF_ALL6, "1")
             self._switched = True
+            for name, value in self._values():
+                if settings.read(name) is not None:
+                    settings.write(name, value)
 
     def undo(self, at: At) -> None:
         if self._switched:

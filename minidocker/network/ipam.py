@@ -137,6 +137,13 @@ def allocate(subnet: str, taken: Iterable[str], last: str = "", gateway: str = "
     raise ConflictError(f"{where} is full: {said} in use", f"remove containers, or make a wider network: {_wider(subnet, within)}")
 
 
+def usable(subnet: str, gateway: str, within: str, ip: str) -> bool:
+    """Whether `allocate` could ever give `ip`, as things are now: an address of another time may be of another subnet."""
+    low, high = _hosts(subnet)
+    first, last = _span(within) if within else (low, high)
+    return max(low, first) <= number(ip) <= min(high, last) and ip != gateway
+
+
 def _wider(subnet: str, within: str) -> str:
     """The command that makes a network with more room."""
     if within:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ABSENT, OURS, FOREIGN = "absent", "ours", "foreign"
 FAMILY, FRAMES = "inet", "bridge"  # of the table that judges packets, and of the one that judges frames
 
+# The interface group (ip-link(8)) of every bridge of ours, whichever data root's: a rule that is for all others needs no list of them.
+GROUP = 27748  # "md"
+
 
 class Ready:
     """A network's bridge as it is: `state` ABSENT, OURS or FOREIGN; `index` and `mtu` of the link, `is_up`, and whether our nft

@@ -51,7 +51,8 @@ class Cable(Step):
         self.peer = peer
         self.mtu = network.mtu or DEFAULT_MTU
         self.alias = link_alias(tag, endpoint.container_id)
-        self.waiting = peer is not None and inspect_link(peer.endpoint.host_link) is not None
+        with Socket() as netlink:
+            self.waiting = bool(self._waiting(netlink))
         self.why = (
             "the other end of the cable that waits here" if self.waiting
             else "a new cable between the two" if peer is not None and peer.netns >= 0

@@ -17,7 +17,7 @@ from __future__ import annotations
 from minidocker.kernel import nfset
 from minidocker.kernel.nfset import Element
 from minidocker.kernel.nftables import quoted
-from minidocker.network.ownership import FAMILY, FRAMES, table
+from minidocker.network.ownership import FAMILY, FRAMES, GROUP, table
 from minidocker.spec.records import BRIDGE
 
 TYPE_CHECKING = False
@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 _PACKETS = """\
 	set bridges { type ifname; comment "bridges of ours"; }
 	set same { type ifname . ifname; comment "in and out of one bridge of ours, unless its containers are isolated"; }
+	set apart { type ifname . ifname; comment "the same of those whose containers are isolated"; }
 	set internal { type ifname; comment "bridges with no way out"; }
 	set subnets { type ipv4_addr; flags interval; comment "their subnets"; }
 	set subnets6 { type ipv6_addr; flags interval; }
 	set own { type ifname . ipv4_addr; flags interval; comment "each bridge with its subnet"; }
 	set own6 { type ifname . ipv6_addr; flags interval; }
 	set uplinks { type ifname; comment "forwarded nothing before we switched it on, and forwards nothing else now"; }
-	set uplinks6 { type ifname; comment "the same for IPv6"; }
+	set uplinks6 { type ifname; comment "forwarded no IPv6 before: see closed6"; }
+	set advertised { type ifname; comment "believed router advertisements before, and go on doing so"; }
 	map ports { type inet_proto . inet_service : ipv4_addr . inet_service; comment "published on every address"; }
 	map ports6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
 	map ports_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; comment "published on one address"; }
@@ -86,6 +88,7 @@ _PACKETS = """\
 	chain forward {
 		type filter hook forward priority filter; policy accept;
 		iifname . oifname @same accept
+		iifname . oifname @apart drop
 		iifname @bridges tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
 		oifname @bridges tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
 		ct state established,related accept
@@ -93,7 +96,11 @@ _PACKETS = """\
 		ct status dnat accept
 		oifname @bridges drop
 		meta nfproto ipv4 iifname @uplinks drop
-		meta nfproto ipv6 iifname @uplinks6 drop
+		meta nfproto ipv6 jump closed6
+	}
+
+	chain closed6 {
+		CLOSED6
 	}
 
 	chain postrouting {
@@ -112,6 +119,7 @@ _FRAMES = """\
 	set ports { type ifname; comment "ports of bridges of ours"; }
 	set senders { type ifname . ether_addr . ipv4_addr; comment "who may send from each"; }
 	set senders6 { type ifname . ether_addr . ipv6_addr; }
+	set targets6 { typeof iifname . @th,64,128; comment "what each may advertise as its neighbours' neighbour (RFC 4861, 4.4)"; }
 
 	chain guard {
 		type filter hook prerouting priority -300; policy accept;
@@ -122,6 +130,7 @@ _FRAMES = """\
 		ether type ip iifname . ether saddr . ip saddr @senders accept
 		ether type arp iifname . ether saddr . arp saddr ip @senders iifname . arp saddr ether . arp saddr ip @senders accept
 		icmpv6 type { nd-router-advert, nd-redirect } drop
+		icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets6 drop
 		ether type ip6 iifname . ether saddr . ip6 saddr @senders6 accept
 		ether type ip6 ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld-listener-report, mld2-listener-report } accept
 		drop
@@ -129,10 +138,12 @@ _FRAMES = """\
 """
 
 
-def skeleton(tag: str) -> str:
-    """The script that makes the tables, or gives them their rules anew; the elements of existing ones stay."""
+def skeleton(tag: str, closed6: bool) -> str:
+    """The script that makes the tables, or gives them their rules anew; the elements of existing ones stay. `closed6`: the host forwarded
+    no IPv6 before, and as the kernel does it for all interfaces, those that come later too, the rules keep it to our bridges."""
     parts = []
-    for family, body in ((FAMILY, _PACKETS), (FRAMES, _FRAMES)):
+    packets = _PACKETS.replace("\t\tCLOSED6\n", f"\t\tiifgroup != {GROUP} drop\n" if closed6 else "")
+    for family, body in ((FAMILY, packets), (FRAMES, _FRAMES)):
         name = f"{family} {table(tag)}"
         parts.append(f"add table {name}\nflush table {name}\ntable {name} {{\n{body}}}\n")
     return "".join(parts)
@@ -148,8 +159,7 @@ def network_elements(network: Network) -> list[str]:
     bridge = quoted(network.bridge)
     elements = [f"bridges {{ {bridge} }}", f"subnets {{ {network.subnet} }}", f"own {{ {bridge} . {network.subnet} }}",
                 f"gateways {{ {bridge} . {network.gateway} }}"]
-    if not network.isolated:
-        elements.append(f"same {{ {bridge} . {bridge} }}")
+    elements.append(f"{'apart' if network.isolated else 'same'} {{ {bridge} . {bridge} }}")
     if network.internal:
         elements.append(f"internal {{ {bridge} }}")
     if network.subnet6:
@@ -157,8 +167,10 @@ def network_elements(network: Network) -> list[str]:
     return elements
 
 
-def uplink_elements(uplinks: Iterable[str], uplinks6: Iterable[str]) -> list[str]:
-    return [f"uplinks {{ {quoted(name)} }}" for name in uplinks] + [f"uplinks6 {{ {quoted(name)} }}" for name in uplinks6]
+def uplink_elements(uplinks: Iterable[str], uplinks6: Iterable[str], advertised: Iterable[str]) -> list[str]:
+    """The uplinks of each family that forwarded nothing before, and those that go on believing router advertisements."""
+    sets = (("uplinks", uplinks), ("uplinks6", uplinks6), ("advertised", advertised))
+    return [f"{which} {{ {quoted(name)} }}" for which, names in sets for name in names]
 
 
 def sender_elements(endpoint: Endpoint) -> list[Element]:
@@ -168,7 +180,8 @@ def sender_elements(endpoint: Endpoint) -> list[Element]:
     if endpoint.ip6:
         from minidocker.network import ipam6
 
-        elements += [Element("senders6", (port, mac, nfset.ipv6(ip))) for ip in (endpoint.ip6, ipam6.link_local(endpoint.mac))]
+        for ip in (endpoint.ip6, ipam6.link_local(endpoint.mac)):
+            elements += [Element("senders6", (port, mac, nfset.ipv6(ip))), Element("targets6", (port, nfset.raw6(ip)))]
     return elements
 
 
@@ -193,18 +206,19 @@ def texts(elements: Iterable[Element]) -> list[str]:
 
 
 class Wanted:
-    """All that should be in the tables: the networks, the guarded uplinks of each family, the containers' endpoints, and the ports of those
+    """All that should be in the tables: the networks, the uplinks (see uplink_elements), the containers' endpoints, and the ports of those
     networks' DNS that are not at 53 (network name -> port)."""
 
-    __slots__ = ("endpoints", "networks", "resolvers", "uplinks", "uplinks6")
+    __slots__ = ("advertised", "endpoints", "networks", "resolvers", "uplinks", "uplinks6")
 
     def __init__(
         self, networks: Sequence[Network], uplinks: Sequence[str], uplinks6: Sequence[str], endpoints: Sequence[Endpoint],
-        resolvers: dict[str, int],
+        resolvers: dict[str, int], advertised: Sequence[str] = (),
     ) -> None:
         self.networks = [network for network in networks if network.driver == BRIDGE]
         self.uplinks = uplinks
         self.uplinks6 = uplinks6
+        self.advertised = advertised
         names = {network.name for network in self.networks}
         self.endpoints = [endpoint for endpoint in endpoints if endpoint.network in names]
         self.resolvers = resolvers
@@ -214,7 +228,7 @@ def rebuilt(tag: str, wanted: Wanted) -> str:
     """The script that makes both tables from what should be, in one transaction, whatever was there before."""
     from minidocker.network import publish
 
-    elements = uplink_elements(wanted.uplinks, wanted.uplinks6)
+    elements = uplink_elements(wanted.uplinks, wanted.uplinks6, wanted.advertised)
     for network in wanted.networks:
         elements += network_elements(network)
         if network.name in wanted.resolvers:
@@ -222,4 +236,4 @@ def rebuilt(tag: str, wanted: Wanted) -> str:
     for endpoint in wanted.endpoints:
         elements += texts(publish.elements(endpoint))
     senders = [text for endpoint in wanted.endpoints for text in texts(sender_elements(endpoint))]
-    return deletion(tag) + skeleton(tag) + adding(tag, elements) + adding(tag, senders, FRAMES)
+    return deletion(tag) + skeleton(tag, bool(wanted.uplinks6)) + adding(tag, elements) + adding(tag, senders, FRAMES)

@@ -9,7 +9,8 @@ import re
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,7 +150,8 @@ def behind_options(inside: bytes) -> bytes:
 
 
 def in_fragments(inside: bytes) -> list[bytes]:
-    """The IPv6 packet in two, of which the first has only eight bytes of what is in it (RFC 8200, 4.5; RFC 6980 says what for)."""
+    """The IPv6 packet in two, of which the first has only eight bytes of what is in it (RFC 8200, 4.5): of a message its type, of one
+    behind options nothing of it."""
     header, body = inside[:40], inside[40:]
     made = []
     for offset, more, part in ((0, 1, body[:8]), (1, 0, body[8:])):
@@ -162,7 +164,7 @@ STRANGER, ROUTER, ROUTER6 = "02:66:66:66:66:66", "10.9.1.1", "fd00:9:1::1"
 
 
 def forged(stage: Stage) -> dict[str, list[bytes]]:
-    """All that mallory sends to victim, or to everybody with him, by what it pretends; of fragments the first alone counts."""
+    """All that mallory sends to victim, or to everybody with him, by what it pretends."""
     m, v, f, bridge = stage.mallory, stage.victim, stage.friend, stage.bridge["front"]
 
     def says(source: str, mac: str = m.mac) -> bytes:
@@ -183,7 +185,8 @@ def forged(stage: Stage) -> dict[str, list[bytes]]:
         "a neighbour's MAC": [says(m.ip, f.mac), says(f.ip, f.mac), says(m.ip6, f.mac), says(f.ip6, f.mac)],
         "the bridge's MAC": [says(m.ip, bridge), says(ROUTER, bridge), says(ROUTER6, bridge)],
         "a stranger's MAC": [says(m.ip, STRANGER), says(m.ip6, STRANGER), frame(BROADCAST, STRANGER, b"fake" * 20, 0x88B5)],
-        "a protocol of its own": [frame(v.mac, m.mac, b"fake" * 20, 0x88B5), frame(BROADCAST, m.mac, b"fake" * 20, 0x0842)],
+        "a protocol of its own": [frame(v.mac, m.mac, b"fake" * 20, 0x88B5), frame(BROADCAST, m.mac, b"fake" * 20, 0x0842),
+                                  frame("01:80:c2:00:00:00", m.mac, b"\x42\x42\x03" + bytes(35), 38)],
         "a neighbour's address": [says(f.ip), says(f.ip6), says(f.local), frame(v.mac, m.mac, syn(f.ip, v.ip, 80, b"fake"))],
         "the victim's own address": [says(v.ip), says(v.ip6), says(v.ip, v.mac), says(v.local, v.mac)],
         "the gateway's address": [says(ROUTER), says(ROUTER6), says(local(bridge))],
@@ -197,14 +200,12 @@ def forged(stage: Stage) -> dict[str, list[bytes]]:
         "by ARP, in a VLAN": [frame(v.mac, m.mac, struct.pack("!HH", 1, ARP) + arp(2, m.mac, ROUTER, v.mac, v.ip), VLAN)],
         "a router": [to_all(router), frame(v.mac, m.mac, router), to_all(router, bridge), to_all(advertisement("fe80::1", m.mac, 1800))],
         "a router, behind options": [to_all(behind_options(router))],
-        "a router, in fragments": [to_all(part) for part in in_fragments(router)],
         "a router, in a VLAN": [frame(ALL_NODES_MAC, m.mac, struct.pack("!HH", 1, IPV6) + router, VLAN)],
         "a router that redirects": [frame(v.mac, m.mac, packet(source, v.ip6, ICMPV6, redirect)) for source in (m.local, local(bridge))],
         "by ND, the gateway": [frame(v.mac, m.mac, at_mine(ROUTER6, source)) for source in (m.ip6, m.local, ROUTER6, local(bridge))],
         "by ND, a sibling": [frame(v.mac, m.mac, at_mine(f.ip6, source)) for source in (m.ip6, m.local, f.ip6, f.local)],
         "by ND, a sibling, to all": [to_all(neighbour(m.ip6, ALL_NODES, target, m.mac)) for target in (f.ip6, f.local)],
         "by ND, a sibling, behind options": [frame(v.mac, m.mac, behind_options(at_mine(f.ip6, m.ip6)))],
-        "by ND, a sibling, in fragments": [frame(v.mac, m.mac, part) for part in in_fragments(at_mine(f.ip6, m.ip6))],
         "by ND, a sibling that asks": [frame(v.mac, m.mac, solicitation(source, v.ip6, v.ip6, m.mac)) for source in (f.ip6, f.local)],
     }
 
@@ -213,28 +214,69 @@ PRETENCES = (
     "a neighbour's MAC", "the bridge's MAC", "a stranger's MAC", "a protocol of its own", "a neighbour's address",
     "the victim's own address", "the gateway's address", "an address from outside", "no address", "by ARP, the gateway",
     "by ARP, a sibling", "by ARP, with the sibling's MAC", "by ARP, itself at another's MAC", "by ARP, nobody", "by ARP, in a VLAN",
-    "a router", "a router, behind options", "a router, in fragments", "a router, in a VLAN", "a router that redirects",
-    "by ND, the gateway", "by ND, a sibling", "by ND, a sibling, to all", "by ND, a sibling, behind options",
-    "by ND, a sibling, in fragments", "by ND, a sibling that asks",
+    "a router", "a router, behind options", "a router, in a VLAN", "a router that redirects", "by ND, the gateway", "by ND, a sibling",
+    "by ND, a sibling, to all", "by ND, a sibling, behind options", "by ND, a sibling that asks",
 )  # fmt: skip
 
 
+@contextmanager
+def br_netfilter(value: str) -> Iterator[None]:
+    paths = [Path("/proc/sys/net/bridge", f"bridge-nf-call-{name}") for name in ("iptables", "ip6tables", "arptables")]
+    before = [path.read_text() for path in paths]
+    for path in paths:
+        path.write_text(value)
+    try:
+        yield
+    finally:
+        for path, value in zip(paths, before, strict=True):
+            path.write_text(value)
+
+
+both = pytest.mark.parametrize("filtered", ["0", "1"], ids=["br_netfilter-off", "br_netfilter-on"])
+
+
+@both
 @pytest.mark.parametrize("pretence", PRETENCES)
-def test_nothing_forged_arrives_at_a_neighbour(stage: Stage, pretence: str) -> None:
+def test_nothing_forged_arrives_at_a_neighbour(stage: Stage, pretence: str, filtered: str) -> None:
     """An honest datagram follows on the same wire: when that has come, so would have what was before it."""
-    m, v, f = stage.mallory, stage.victim, stage.friend
     every = forged(stage)
     assert tuple(every) == PRETENCES
+    frames = every[pretence]
+    tag = 4 if "VLAN" in pretence else 0  # the kernel takes it from what it shows
+    with br_netfilter(filtered):
+        assert_not_told(stage, frames, [one[14 + tag :] for one in frames])
+
+
+@both
+@pytest.mark.parametrize("hidden", [False, True], ids=["its type in the first", "its type in the second"])
+@pytest.mark.parametrize("what", ["a router", "a sibling"])
+def test_nothing_is_told_in_fragments(stage: Stage, what: str, hidden: bool, filtered: str) -> None:
+    """Which br_netfilter, where it is on, puts together behind the guard, so that the neighbour cannot tell any more that it was fragments:
+    he would not believe those (RFC 6980)."""
+    m, v, f = stage.mallory, stage.victim, stage.friend
+    told = advertisement(m.local, m.mac, 1800, "2001:db8:bad::") if what == "a router" else neighbour(m.ip6, v.ip6, f.ip6, m.mac)
+    parts = in_fragments(behind_options(told) if hidden else told)
+    frames = [frame(v.mac if what == "a sibling" else ALL_NODES_MAC, m.mac, part) for part in parts]
+    with br_netfilter(filtered):
+        # a head that has but options may come: without a message in it the rest is thrown away (RFC 8200, 4.5)
+        assert_not_told(stage, frames, [] if hidden else [frames[0][14:], told[40:52]])
+
+
+def assert_not_told(stage: Stage, frames: list[bytes], told: list[bytes]) -> None:
+    """Of `frames`, sent by mallory, nothing that has one of `told` in it arrives at victim, and nobody is believed elsewhere then."""
+    m, v, f = stage.mallory, stage.victim, stage.friend
+    for name in ("victim", "friend"):  # whatever another test made them believe
+        pretend.sh(f"ip -n {name} neigh flush dev eth0; ip -n {name} -6 neigh flush dev eth0")
     for asks, of in (("victim", f), ("friend", v)):
         for ip in (of.ip, of.ip6):
             assert ask("udp", ip, 80, asks) != SILENT, "they know each other, which is to be undone"
+    before = pretend.sh("ip -n victim -6 route; ip -n victim -6 addr")
     with Wire("victim") as wire:
-        stage.send("mallory", *every[pretence], frame(v.mac, m.mac, datagram(m.ip, v.ip, 80, b"honest", 5555)))
+        stage.send("mallory", *frames, frame(v.mac, m.mac, datagram(m.ip, v.ip, 80, b"honest", 5555)))
         arrived = wire.until(b"honest")
-    counts = every[pretence][:1] if "fragments" in pretence else every[pretence]
-    tags = 4 if "VLAN" in pretence else 0  # the kernel takes it from what it shows
-    assert [data.hex(" ") for data in arrived for one in counts if one[14 + tags :] in data] == []
+    assert [data.hex(" ") for data in arrived for one in told if one in data] == []
     assert_nobody_is_believed_elsewhere(stage)
+    assert pretend.sh("ip -n victim -6 route; ip -n victim -6 addr") == before
     for ip, seen in ((f.ip, v.ip), (f.ip6, v.ip6)):
         assert ask("udp", ip, 80, "victim") == f"friend {seen}"
 

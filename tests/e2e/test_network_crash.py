@@ -14,6 +14,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -27,7 +28,7 @@ from tests import pretend
 from tests.e2e.machine import Family, Picture, await_picture, command_line, descendants, differences, is_alive, picture, records
 from tests.e2e.support import REPOSITORY, Minidocker, poll
 from tests.e2e.test_addresses import but_names, create, ip_of, said, sleeping, way_out
-from tests.e2e.test_concurrency import at_once, command, failures
+from tests.e2e.test_concurrency import Done, at_once, command, failures
 from tests.e2e.test_crash import family  # noqa: F401  (a fixture)
 from tests.e2e.test_dns import resolv_conf, reverse, servers  # noqa: F401  (a fixture)
 from tests.e2e.test_names import hosts, monitor_of
@@ -36,11 +37,12 @@ from tests.e2e.world import PORT, fetch, ip_in, serve
 from tests.kernel.test_dnsserver import NXDOMAIN, Client
 
 # Runs the command line and kills it before its N-th effect: a call that can change something outside of the process. Whoever is forked
-# goes on counting, so a monitor has its turn as well. With a file for N, all effects are written into that and nobody is killed.
+# goes on counting, so a monitor has its turn as well. With -N it is stopped instead (SIGSTOP). With a file for N, all effects are written
+# into that and nothing happens.
 KILLER = f"""
 import os, sys
 sys.path[:0] = {[str(REPOSITORY), str(Path(click.__file__).parents[1])]!r}
-goal = sys.argv.pop(1)
+signal, goal = (19, sys.argv.pop(1)[1:]) if sys.argv[1].startswith("-") else (9, sys.argv.pop(1))
 effects = set("write pwrite unlink rename mkdir makedirs rmdir symlink link ftruncate fork open execve execv posix_spawn dup2 chmod fchmod "
               "send sendto sendmsg sendall bind listen flock lockf execute pidfd_send_signal _exit _checked".split())
 seen, kill, pid, write, opened, shut = 0, os.kill, os.getpid, os.write, os.open, os.close
@@ -65,7 +67,7 @@ def look(frame, event, what):
         return
     seen += 1
     if seen == last:
-        kill(pid(), 9)
+        kill(pid(), signal)
     if not last:
         sys.setprofile(None)
         trail = []
@@ -106,7 +108,64 @@ class Injector:
         self.family.mine.add(process.pid)
         process.wait(60)
         self.family.mine.discard(process.pid)
+        self._await_rest()
+
+    def pause(self, number: int, *words: object) -> Paused:
+        """Run it, stopped before its N-th effect, or ended."""
+        return Paused(self, number, words)
+
+    def interleave(self, number: int, words: tuple[object, ...], meanwhile: Callable[[], Done]) -> tuple[Done, Done]:
+        """Stop a command before its N-th effect, begin `meanwhile`, and let it go on when that has ended or waits for it."""
+        first = self.pause(number, *words)
+        results: list[Done] = []
+        second = threading.Thread(target=lambda: results.append(meanwhile()))
+        second.start()
+        second.join(0.6)
+        done = first.go_on()
+        second.join()
+        self._await_rest()
+        return done, results[0]
+
+    def _await_rest(self) -> None:
         poll(lambda: all(" resident " in line or " serve " in line for line in map(command_line, self.family.orphans())), "all is at rest")
+
+
+class Paused:
+    """A command that stands still. What it has forked stops before its own N-th effect as well."""
+
+    def __init__(self, injector: Injector, number: int, words: tuple[object, ...]) -> None:
+        self._family = injector.family
+        self._words = words
+        self._process = subprocess.Popen(
+            injector.argv(f"-{number}", words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        self._family.mine.add(self._process.pid)
+        poll(lambda: self._stopped() or self._process.poll() is not None, "it stops, or ends")
+
+    def _stopped(self) -> list[int]:
+        own = (self._process.pid, *descendants(self._process.pid), *self._family.orphans())
+        return [pid for pid in own if state_of(pid) == "T" and " -c \nimport os, sys\n" in command_line(pid)]
+
+    def go_on(self) -> Done:
+        """To its end."""
+        deadline = time.monotonic() + 60
+        while (stopped := self._stopped()) or self._process.poll() is None:
+            for pid in stopped:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+            time.sleep(0.01)
+            assert time.monotonic() < deadline, f"it does not end: {self._words}"
+        out, error = self._process.communicate()
+        self._family.mine.discard(self._process.pid)
+        return Done(self._words, self._process.returncode, out.decode(), error.decode())
+
+
+def state_of(pid: int) -> str:
+    """R, S, T, Z ...; "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 Scene = Callable[[], tuple[list[str], Callable[[int], None]]]
@@ -275,25 +334,27 @@ def test_killed_while_a_container_of_two_networks_comes_or_goes(
 
     def scene() -> tuple[list[str], Callable[[int], None]]:
         stage = Stage(md, family, server, True)
-        words = {"restart": ("restart", "-t", "0", "victim"), "start": ("start", "victim")}.get(kind)
-        networks = ("--net", "front", "--net", "back:gw-priority=1,alias=v", "-p", f"18080:{PORT}")
-        run = ("run", *["-d"] * (kind != "run"), "--name", "victim", *networks, *((server, "victim") if kind != "run" else ("true",)))
-        words = words or run
-        md("rm", "-f", "victim")
-        poll(lambda: len(pretend.ip("link show master front")) == 0, "its cable is gone")
-        gone = but_names(picture(md, family))
-        if kind in ("restart", "start"):
-            md("run", "-d", *run[2:])
-        if kind == "start":
-            md("stop", "-t", "0", "victim")
-        effects = stage.injector.effects(stage.file, *words)
-        md("rm", "-f", "victim", check=False)
+        options = ("--name", "victim", "--net", "front", "--net", "back:gw-priority=1,alias=v", "-p", f"18080:{PORT}")
+        run = ("run", "-d", *options, server, "victim")
+        words = {"restart": ("restart", "-t", "0", "victim"), "start": ("start", "victim"), "run -d": run,
+                 "run": ("run", *options, "true")}[kind]  # fmt: skip
 
-        def strike(number: int) -> None:
+        def prepare() -> None:
             if kind in ("restart", "start"):
-                md("run", "-d", *run[2:])
+                md(*run)
             if kind == "start":
                 md("stop", "-t", "0", "victim")
+
+        for _ in range(2):  # what a bridge keeps of a container with ports is there
+            md("rm", "-f", "victim", check=False)
+            poll(lambda: len(pretend.ip("link show master front")) == 0, "its cable is gone")
+            gone = but_names(picture(md, family))
+            prepare()
+            effects = stage.injector.effects(stage.file, *words)
+        md("rm", "-f", "victim")
+
+        def strike(number: int) -> None:
+            prepare()
             stage.injector.kill(number, *words)
             rows = {row["Names"]: row for row in md.ps()}
             if "victim" in rows and kind != "run":
@@ -318,3 +379,262 @@ def await_picture_but_names(md: Minidocker, before: Picture, family: Family) -> 
     while (now := but_names(picture(md, family))) != before:
         assert time.monotonic() < deadline, f"the machine has changed: {differences(before, now)}"
         time.sleep(0.02)
+
+
+# --- two at once ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["stop", "rm", "kill"])
+@pytest.mark.parametrize("kind", ["connect", "disconnect"])
+def test_a_container_ends_while_it_is_moved(
+    md: Minidocker, family: Family, server: Path, kind: str, end: str  # noqa: F811
+) -> None:
+    """Either command may fail for the other's sake, with a word; nothing of the container stays but its record."""
+
+    def scene() -> tuple[list[str], Callable[[int], None]]:
+        stage = Stage(md, family, server, True)
+        words = stage.connect if kind == "connect" else stage.disconnect
+        last = {"stop": ("stop", "-t", "0", "victim"), "rm": ("rm", "-f", "victim"), "kill": ("kill", "victim")}[end]
+        run = ("run", "-d", "--name", "victim", "--net", "front", "-p", f"18080:{PORT}", server, "victim")
+
+        def prepare() -> None:
+            md(*run)
+            if kind == "disconnect":
+                md(*stage.connect)
+
+        for _ in range(2):
+            md("rm", "-f", "victim")
+            poll(lambda: len(pretend.ip("link show master front")) == 0, "its cable is gone")
+            gone = but_names(picture(md, family))
+            prepare()
+            effects = stage.injector.effects(stage.file, *words)
+        md("rm", "-f", "victim")
+
+        def strike(number: int) -> None:
+            prepare()
+            moved, ended = stage.injector.interleave(number, words, lambda: md(*last, check=False))
+            said = (moved.returncode, moved.stderr, ended.returncode, ended.stderr)
+            for one in (moved, ended):
+                assert one.returncode == 0 or one.stderr.startswith("minidocker: "), said
+                assert "Traceback" not in one.stderr and one.stderr.count("\n") <= 2, said
+            assert ended.returncode == 0 or end == "kill", said
+            [state] = [row["State"] for row in md.ps() if row["Names"] == "victim"] or ["gone"]
+            assert state == ("gone" if end == "rm" else "exited"), said
+            held = records(md.root / "state.db")
+            assert len(held["endpoints"]) == 1 and held["ports"] == []
+            assert Client("other", "10.77.1.1").addresses("v") == NXDOMAIN
+            assert "v" not in hosts(md, "other")
+            if end != "rm":
+                md("rm", "victim")
+            await_picture_but_names(md, gone, family)
+
+        return effects, strike
+
+    at_instants(scene, 6)
+
+
+BUSY = "minidocker: another command is changing the networks of container `victim`\n  hint: try again\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["running", "exited"])
+def test_two_connects_of_one_container(md: Minidocker, family: Family, server: Path, state: str) -> None:  # noqa: F811
+    """Both get what they asked for, or one is told to try again; and what they got is there after a restart."""
+
+    def scene() -> tuple[list[str], Callable[[int], None]]:
+        stage = Stage(md, family, server, True)
+        create(md, "side", "10.77.2.0/24")
+        words, other = ("network", "connect", "back", "victim"), ("network", "connect", "side", "victim")
+        if state == "exited":
+            md("stop", "-t", "0", "victim")
+        effects = stage.injector.effects(stage.file, *words)
+        md("network", "disconnect", "back", "victim")
+
+        def strike(number: int) -> None:
+            first, second = stage.injector.interleave(number, words, lambda: md(*other, check=False))
+            for one in (first, second):
+                assert (one.returncode, one.stderr) in ((0, ""), (1, BUSY))
+            wanted = {"front"} | {name for name, one in (("back", first), ("side", second)) if one.returncode == 0}
+            assert len(wanted) > 1
+            if state == "running":
+                assert set(md.inspect("victim")["NetworkSettings"]["Networks"]) == wanted
+                assert len(ip_in("victim", "link")) == 1 + len(wanted)
+                md("restart", "-t", "0", "victim")
+            else:
+                md("start", "victim")
+            assert set(md.inspect("victim")["NetworkSettings"]["Networks"]) == wanted
+            if state == "exited":
+                md("stop", "-t", "0", "victim")
+            for name in wanted - {"front"}:
+                md("network", "disconnect", name, "victim")
+
+        return effects, strike
+
+    at_instants(scene, 6)
+
+
+@pytest.mark.slow
+def test_the_same_connect_twice_at_once(md: Minidocker, family: Family, server: Path) -> None:  # noqa: F811
+    """One is told that it is in already, or that another is at it."""
+
+    def scene() -> tuple[list[str], Callable[[int], None]]:
+        stage = Stage(md, family, server, True)
+        effects = stage.injector.effects(stage.file, *stage.connect)
+        md(*stage.disconnect)
+        already = "minidocker: container `victim` is in network `back` already\n"
+
+        def strike(number: int) -> None:
+            both = stage.injector.interleave(number, stage.connect, lambda: md(*stage.connect, check=False))
+            assert sorted(one.returncode for one in both) == [0, 1]
+            assert next(one.stderr for one in both if one.returncode) in (already, BUSY)
+            assert stage.is_connected()
+            stage.assert_connected()
+            md(*stage.disconnect)
+            assert not stage.is_connected()
+
+        return effects, strike
+
+    at_instants(scene, 6)
+
+
+@pytest.mark.slow
+def test_a_network_is_removed_while_a_container_is_connected(md: Minidocker, family: Family, server: Path) -> None:  # noqa: F811
+    """Whoever comes second is refused: it is in use, or there is no such network."""
+
+    def scene() -> tuple[list[str], Callable[[int], None]]:
+        stage = Stage(md, family, server, False)
+        effects = stage.injector.effects(stage.file, *stage.connect)
+        md(*stage.disconnect)
+        md("network", "rm", "back")
+        before = stage.picture()
+        md("network", "create", "--subnet", "10.77.1.0/24", "back")
+        used = said("network `back` has containers in it: victim", "stop them first: minidocker stop victim")
+        missing = "minidocker: no such network: back\n"
+
+        def strike(number: int) -> None:
+            moved, removed = stage.injector.interleave(number, stage.connect, lambda: md("network", "rm", "back", check=False))
+            if removed.returncode == 0:
+                assert moved.returncode == 1 and moved.stderr.startswith(missing), moved.stderr
+            else:
+                assert (removed.returncode, removed.stderr, moved.returncode, moved.stderr) == (1, used, 0, "")
+                assert stage.is_connected()
+                stage.assert_connected()
+                md(*stage.disconnect)
+                md("network", "rm", "back")
+            assert_picture(stage, before)
+            md("network", "create", "--subnet", "10.77.1.0/24", "back")
+
+        return effects, strike
+
+    at_instants(scene, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["start", "run"])
+def test_a_container_is_disconnected_while_it_starts(md: Minidocker, family: Family, server: Path, kind: str) -> None:  # noqa: F811
+    """What the records say of its networks is what it has; whatever it got goes with it."""
+
+    def scene() -> tuple[list[str], Callable[[int], None]]:
+        stage = Stage(md, family, server, True)
+        run = ("run", "-d", "--name", "victim", "--net", "front", "--net", "back:gw-priority=1,alias=v", "-p", f"18080:{PORT}",
+               server, "victim")  # fmt: skip
+        words = run if kind == "run" else ("start", "victim")
+
+        def prepare() -> None:
+            if kind == "start":
+                md(*run)
+                md("stop", "-t", "0", "victim")
+
+        for _ in range(2):
+            md("rm", "-f", "victim", check=False)
+            poll(lambda: len(pretend.ip("link show master front")) == 0, "its cable is gone")
+            gone = but_names(picture(md, family))
+            prepare()
+            effects = stage.injector.effects(stage.file, *words)
+        md("rm", "-f", "victim")
+
+        def strike(number: int) -> None:
+            prepare()
+            begun, moved = stage.injector.interleave(number, words, lambda: md(*stage.disconnect, check=False))
+            for one in (begun, moved):
+                assert one.returncode == 0 or (one.stderr.startswith("minidocker: ") and one.stderr.count("\n") <= 2), one.stderr
+            assert begun.returncode == 0, (begun.stderr, moved.returncode, moved.stderr)
+            networks = set(md.inspect("victim")["NetworkSettings"]["Networks"])
+            assert networks == ({"front"} if moved.returncode == 0 else {"front", "back"}), moved.stderr
+            assert len(ip_in("victim", "link")) == 1 + len(networks)
+            assert ("v" in hosts(md, "other")) == ("back" in networks)
+            md("rm", "-f", "victim")
+            await_picture_but_names(md, gone, family)
+
+        return effects, strike
+
+    at_instants(scene, 5)
+
+
+@pytest.mark.slow
+def test_twenty_containers_are_moved_at_once(md: Minidocker, family: Family, busybox: Path) -> None:  # noqa: F811
+    """Into a network, out of it, and into it again while others leave: nobody fails for another's sake."""
+    many = 20
+    create(md, "front", "10.77.0.0/24")
+    create(md, "back", "10.77.1.0/24")
+    names = [f"c{n}" for n in range(many)]
+    run = ["run", "-d", "--net", "front", "--rootfs", busybox]
+    assert failures(at_once([command(md, *run, "--name", name, "sleep", "1000") for name in names])) == []
+    before = but_names(picture(md, family))
+    assert failures(at_once([command(md, "network", "connect", "back", name) for name in names])) == []
+    places = {name: md.inspect(name)["NetworkSettings"]["Networks"]["back"] for name in names}
+    assert len({place["IPAddress"] for place in places.values()}) == len({place["MacAddress"] for place in places.values()}) == many
+    for name in names:
+        assert Client("c0", "10.77.1.1").addresses(f"{name}.back") == {places[name]["IPAddress"]}
+        [eth1] = [link for link in ip_in(name, "addr") if link["ifname"] == "eth1"]
+        assert [address["local"] for address in eth1["addr_info"]] == [places[name]["IPAddress"]]
+    half = names[::2]
+    assert failures(at_once([command(md, "network", "disconnect", "back", name) for name in half])) == []
+    swap = [("connect" if name in half else "disconnect", name) for name in names]
+    assert failures(at_once([command(md, "network", verb, "back", name) for verb, name in swap])) == []
+    assert set(json.loads(md("network", "inspect", "back").stdout)[0]["Containers"]) == {md.inspect(name)["Id"] for name in half}
+    assert failures(at_once([command(md, "network", "disconnect", "back", name) for name in half])) == []
+    await_picture_but_names(md, before, family)
+    assert servers(md) == {} or set(servers(md).values()) == {"front"}
+
+
+# --- all of it --------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command_", [("ps",), ("run", "--rm", "--net", "front", "true"), ("network", "ls")])
+def test_all_monitors_and_servers_are_killed(md: Minidocker, family: Family, server: Path, command_: tuple[str, ...]) -> None:  # noqa: F811
+    """One command later only records are left, and they start again."""
+    create(md, "front", "10.77.0.0/24")
+    create(md, "back", "10.77.1.0/24", "--ipv6", "--subnet", "fd77::/64")
+    create(md, "cable", "10.77.2.0/30", "--driver", "ptp")
+    md.run("--rm", "--net", "front", "-p", "18079:80", "true")
+    md.run("--rm", "--net", "back", "-p", "18079:80", "true")
+    before = but_names(picture(md, family))
+    md.start("--name", "victim", "--net", "front", "--net", "cable", "-p", f"18080:{PORT}", server, "victim")
+    for name in ("one", "two"):
+        sleeping(md, name, "--net", "back", "--net", "front:gw-priority=1", "-p", "80/udp")
+    sleeping(md, "three", "--net", "cable")
+    md("network", "connect", "--gw-priority", "5", "back", "victim")
+    for name, gateway in (("victim", "10.77.0.1"), ("one", "10.77.1.1")):
+        Client(name, gateway).addresses("two")
+    assert sorted(servers(md).values()) == ["back", "front"] and len(elements(md)) == 3
+    for pid in [*servers(md), *(monitor_of(md, name) for name in ("victim", "one", "two", "three"))]:
+        os.kill(pid, signal.SIGKILL)
+    poll(lambda: not family.orphans(), "all are dead")
+    md(*command_)
+    rows = md.ps()
+    assert {row["State"] for row in rows} == {"exited"} and len(rows) == 4
+    held = records(md.root / "state.db")
+    assert held["endpoints"] == held["ports"] == []
+    assert os.listdir("/run/netns") == [] or not set(os.listdir("/run/netns")) & {"victim", "one", "two", "three"}
+    assert os.listdir(md.run_directory / "resolvers") == [] and os.listdir(md.run_directory / "containers") == []
+    for network in ("front", "back"):
+        lines = (md.run_directory / "networks" / network / "hosts").read_text().splitlines()
+        assert [line for line in lines if line and not line.startswith("#")] == ["127.0.0.1\tlocalhost"]
+        assert os.listdir(md.run_directory / "networks" / network) == ["hosts"]
+    kernel = {kind: value for kind, value in before.items() if kind not in ("data", "records")}
+    poll(lambda: {**but_names(picture(md, family)), "data": 0, "records": 0} == {**kernel, "data": 0, "records": 0}, "all of it has gone", 3)
+    md("start", "victim", "one", "two", "three")
+    poll(lambda: fetch("http://127.0.0.1:18080", "", 2) == "victim", "it serves")
+    assert Client("one", "10.77.1.1").addresses("victim.back") == {ip_of(md, "victim", "back")}

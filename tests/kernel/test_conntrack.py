@@ -20,6 +20,7 @@ HOST, HOST6, CONTAINER, CONTAINER6 = "192.0.2.1", "2001:db8::1", "172.17.0.2", "
 
 @pytest.fixture(autouse=True)
 def tracking() -> Iterator[None]:
+    conntrack.delete(conntrack.flows())  # what other tests left
     for address in (HOST, HOST6, CONTAINER, CONTAINER6):
         sh(f"ip addr add {address} dev lo")
     sh(f"""nft -f - <<'END'

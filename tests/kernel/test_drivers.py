@@ -66,14 +66,20 @@ def test_not_even_by_way_of_the_gateway(world6: World, apart: tuple[Network, End
     assert world6.ask(two.container_name, one.ip6) == two.ip6
 
 
-def test_an_isolated_containers_published_port_is_for_everybody(
+def test_an_isolated_containers_published_port_is_for_the_others(
     world6: World, apart: tuple[Network, Endpoint, Endpoint], either: None,
 ) -> None:  # fmt: skip
-    """Who publishes a port wants it reached, be it by a sibling."""
-    net, one, two = apart
-    world6.serve(one.container_name)
-    assert world6.ask("outside", LAN, 8080) == PEER
-    assert world6.ask(two.container_name, LAN, 8080) == net.gateway
+    """No traffic between its containers is none, by a published port neither: as docker without icc."""
+    _, one, two = apart
+    for address in ("0.0.0.0", "::"):
+        world6.serve(one.container_name, address=address)
+    for own, there in ((LAN, PEER), (LAN6, PEER6)):
+        assert world6.ask("outside", own, 8080) == there
+        assert world6.ask("", own, 8080) == own
+        assert world6.cannot(two.container_name, own, 8080)
+    other = world6.network(1)
+    world6.up(other)
+    assert world6.ask(world6.attach(other, 2).container_name, LAN, 8080) == "172.17.0.1", "who is in another network may"
 
 
 def test_isolation_is_of_its_own_network_alone(world6: World, apart: tuple[Network, Endpoint, Endpoint]) -> None:

@@ -165,11 +165,19 @@ def test_a_lan_that_comes_later_is_as_it_was_when_the_last_network_goes(world6: 
         assert [settings.read(f"net/ipv{family}/conf/late/forwarding") for family in (4, 6)] == ["0", "0"]
 
 
-def test_an_interface_that_comes_later_believes_its_router(world6: World, net: Network) -> None:
-    """One that forwards, as all new ones do where the host forwards, believes none with accept_ra 1, the kernel's default."""
-    with far("late"):
-        forwards, believes = (settings.read(f"net/ipv6/conf/late/{name}") for name in ("forwarding", "accept_ra"))
+@pytest.mark.parametrize("later", [False, True], ids=["there before", "comes later"])
+def test_an_interface_that_has_heard_no_router_yet_goes_on_listening(world6: World, later: bool) -> None:
+    """One that forwards, as all do where the host forwards, believes none with accept_ra 1, the kernel's default."""
+    net, link = world6.network(ipv6=True), "ip link add idle type veth peer name idle1 && ip link set idle1 up && ip link set idle up"
+    try:
+        for step in (lambda: sh(link), lambda: world6.up(net))[:: -1 if later else 1]:
+            step()
+        forwards, believes = (settings.read(f"net/ipv6/conf/idle/{name}") for name in ("forwarding", "accept_ra"))
         assert (forwards, believes) in (("0", "1"), ("0", "2"), ("1", "2"))
+        world6.down(net)
+        assert [settings.read(f"net/ipv6/conf/idle/{name}") for name in ("forwarding", "accept_ra")] == ["0", "1"]
+    finally:
+        sh("ip link del idle")
 
 
 def test_two_networks_cannot_reach_each_other_but_by_a_published_port(world6: World, net: Network, either: None) -> None:

@@ -113,7 +113,8 @@ class World:
         bridge.down(network, TAG, self.recorded, last).run(At())
 
     def wanted(self, networks: list[Network], endpoints: list[Endpoint], resolvers: dict[str, int] | None = None) -> Wanted:
-        return Wanted(networks, forwarding.guarded(self.recorded), forwarding.guarded6(self.recorded), endpoints, resolvers or {})
+        return Wanted(networks, forwarding.guarded(self.recorded), forwarding.guarded6(self.recorded), endpoints, resolvers or {},
+                      forwarding.Outward(0, self.recorded).advertised)
 
     def namespace(self, name: str) -> At:
         """A process in a network namespace of its own, and a name for `ip netns`."""
@@ -194,8 +195,10 @@ class World:
             time.sleep(0.01)
         for family in (ownership.FAMILY, ownership.FRAMES):
             sh(f"nft delete table {family} {ownership.table(TAG)}", check=False)
-        for name, value in {**self.recorded, **self.before}.items():
+        for name, value in (*self.recorded.items(), *self.before.items()):  # those of all interfaces last: they set the others
             if value is not None and settings.read(name) is not None:
+                if name in self.before:
+                    settings.write(name, str(1 - int(value)))  # what has the value already sets nothing
                 settings.write(name, value)
 
 

@@ -28,7 +28,8 @@ def said(steps: list[Step]) -> list[str]:
 
 BEFORE = {
     conf(4, "lan0", "forwarding"): "0", conf(4, "eth0.100", "forwarding"): "0", conf(4, "vpn", "forwarding"): "1",
-    conf(6, "all", "forwarding"): "0", conf(6, "lan0", "forwarding"): "0", conf(6, "eth0.100", "forwarding"): "0",
+    conf(6, "all", "forwarding"): "0", conf(6, "default", "forwarding"): "0", conf(6, "lan0", "forwarding"): "0",
+    conf(6, "eth0.100", "forwarding"): "0",
     conf(6, "vpn", "forwarding"): "1", conf(6, "lan0", "accept_ra"): "1",
 }  # fmt: skip
 ONLY_4 = {name: value for name, value in BEFORE.items() if "ipv4" in name}
@@ -68,7 +69,8 @@ def test_start_and_stop_of_ipv6() -> None:
     forwarded by itself has it again, which the one setting for all takes from it."""
     assert said(forwarding.start(SIX, "ab", Outward(1500, BEFORE))) == [
         "net/ipv4/conf/br6/forwarding=1", "net/ipv4/conf/lan0/forwarding=1", "net/ipv4/conf/eth0.100/forwarding=1",
-        "net/ipv6/conf/lan0/accept_ra=2", "net/ipv6/conf/all/forwarding=1"]
+        "net/ipv6/conf/lan0/accept_ra=2", "net/ipv6/conf/all/forwarding=1", "net/ipv6/conf/default/forwarding=0",
+        "net/ipv6/conf/eth0.100/forwarding=0"]
     assert said(forwarding.stop("ab", BEFORE)) == [
         "net/ipv4/conf/lan0/forwarding=0", "net/ipv4/conf/eth0.100/forwarding=0",
         "net/ipv6/conf/all/forwarding=0", "net/ipv6/conf/vpn/forwarding=1", "net/ipv6/conf/lan0/accept_ra=1"]
@@ -88,7 +90,7 @@ def test_nothing_recorded_is_nothing_to_put_back() -> None:
     assert forwarding.stop("ab", {}) == []
 
 
-LINKS = ("lan0", "vpn", "all")
+LINKS = ("lan0", "vpn", "all", "default")
 BEFORES = st.dictionaries(
     st.sampled_from([conf(family, link, setting) for family, link, setting in product((4, 6), LINKS, ("forwarding", "accept_ra"))]),
     st.sampled_from(["0", "1"]))

@@ -92,6 +92,18 @@ def test_an_allocated_address_is_a_free_host_address(subnet: ipaddress.IPv4Netwo
             ipam.allocate(str(subnet), taken, last, gateway, within)
 
 
+@given(subnets(smallest=30, widest=26), st.data())
+def test_a_usable_address_is_one_that_could_be_allocated(subnet: ipaddress.IPv4Network, data: st.DataObject) -> None:
+    hosts = [str(host) for host in subnet.hosts()]
+    gateway = data.draw(st.sampled_from(["", *hosts]))
+    within = data.draw(st.sampled_from(["", *map(str, subnet.subnets(new_prefix=data.draw(st.integers(subnet.prefixlen, 32))))]))
+    ip = data.draw(st.sampled_from([str(address) for address in subnet]) | st.just("203.0.113.9"))
+    could = ip in hosts and ip != gateway and (not within or ipaddress.ip_address(ip) in ipaddress.ip_network(within))
+    assert ipam.usable(str(subnet), gateway, within, ip) == could
+    if could:
+        assert ipam.allocate(str(subnet), set(hosts) - {ip}, "", gateway, within) == ip
+
+
 def test_a_freed_address_rests_until_all_others_were_used() -> None:
     last, seen = "", []
     for _ in range(10):

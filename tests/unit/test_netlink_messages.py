@@ -58,6 +58,10 @@ CASES = [
         rt.link_set("md0", alias="minidocker:t:i", mtu=1450),
         marshalled(ifinfmsg, 16, ACK, [("IFLA_IFNAME", "md0"), ("IFLA_IFALIAS", "minidocker:t:i"), MTU_1450]),
     ),
+    (
+        rt.link_set("br0", alias="minidocker:t:i", mtu=1450, group=27748),
+        marshalled(ifinfmsg, 16, ACK, [("IFLA_IFNAME", "br0"), ("IFLA_IFALIAS", "minidocker:t:i"), MTU_1450, ("IFLA_GROUP", 27748)]),
+    ),
     (rt.link_set(3, up=True), marshalled(ifinfmsg, 16, ACK, index=3, flags=1, change=1)),
     (rt.link_set(3, up=False), marshalled(ifinfmsg, 16, ACK, index=3, flags=0, change=1)),
     (

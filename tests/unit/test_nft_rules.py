@@ -19,6 +19,12 @@ HOST_IPS = ("", "0.0.0.0", "127.0.0.1", "192.0.2.1", "::", "2001:db8::1")
 PORTS = st.builds(Port, st.integers(1, 3), st.just(80), st.sampled_from(HOST_IPS), st.sampled_from(["tcp", "udp"]))
 
 
+@pytest.fixture(autouse=True)
+def nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No kernel is asked whether docker is here."""
+    monkeypatch.setattr(others, "may_have_hook", lambda: False)
+
+
 def place(ports: list[Port] | None = None, ip6: str = "", network: Network = NET, **more: object) -> Endpoint:
     return Endpoint(network.name, "c" * 64, "one", "172.17.0.2", MAC, ports=ports, ip6=ip6, **more)  # type: ignore[arg-type]
 
@@ -39,13 +45,22 @@ def test_a_network_is_a_few_elements() -> None:
         'bridges { "br6" }', "subnets { 10.9.0.0/24 }", 'own { "br6" . 10.9.0.0/24 }', 'gateways { "br6" . 10.9.0.1 }',
         'same { "br6" . "br6" }', "subnets6 { fd00:9::/64 }", 'own6 { "br6" . fd00:9::/64 }']
     apart = Network("3fa9c1d2e4b5", "in", "10.0.0.0/24", "10.0.0.1", "br1", isolated=True)
-    assert not any(element.startswith("same") for element in ruleset.network_elements(apart)), "nor by way of the gateway"
+    assert ruleset.network_elements(apart)[-1] == 'apart { "br1" . "br1" }', "nor by way of the gateway"
 
 
 def test_uplinks_are_guarded_by_family() -> None:
-    assert ruleset.uplink_elements(["eth0", "eth0.100"], ["eth0"]) == [
-        'uplinks { "eth0" }', 'uplinks { "eth0.100" }', 'uplinks6 { "eth0" }']
-    assert ruleset.uplink_elements([], []) == []
+    assert ruleset.uplink_elements(["eth0", "eth0.100"], ["eth0"], ["eth0"]) == [
+        'uplinks { "eth0" }', 'uplinks { "eth0.100" }', 'uplinks6 { "eth0" }', 'advertised { "eth0" }']
+    assert ruleset.uplink_elements([], [], []) == []
+
+
+@pytest.mark.parametrize(("all6", "closed"), [("", False), ("1", False), ("0", True)])
+def test_a_host_that_forwarded_no_ipv6_forwards_none_but_ours(all6: str, closed: bool) -> None:
+    """Whether or not it had an uplink when the first network came: one that comes later is led through no more than those."""
+    before = {"net/ipv6/conf/all/forwarding": all6} if all6 else {}
+    for more in ({}, {"net/ipv6/conf/lan0/forwarding": "0"}):
+        up = "\n".join(said(bridge.up(SIX, "ab", forwarding.Outward(1500, before | more), ALONE).steps))
+        assert ("iifgroup" in up) == closed
 
 
 def test_a_containers_port_lets_in_what_it_was_given_alone() -> None:
@@ -53,7 +68,9 @@ def test_a_containers_port_lets_in_what_it_was_given_alone() -> None:
     four = [f'ports {{ "{link}" }}', f'senders {{ "{link}" . {MAC} . 172.17.0.2 }}']
     assert ruleset.texts(ruleset.sender_elements(place())) == four
     assert ruleset.texts(ruleset.sender_elements(place(ip6="fd00:9::2"))) == [
-        *four, f'senders6 {{ "{link}" . {MAC} . fd00:9::2 }}', f'senders6 {{ "{link}" . {MAC} . fe80::42:acff:fe11:2 }}']
+        *four,
+        f'senders6 {{ "{link}" . {MAC} . fd00:9::2 }}', f'targets6 {{ "{link}" . 0xfd000009000000000000000000000002 }}',
+        f'senders6 {{ "{link}" . {MAC} . fe80::42:acff:fe11:2 }}', f'targets6 {{ "{link}" . 0xfe800000000000000042acfffe110002 }}']
     assert f'ports {{ "{link}.3" }}' in ruleset.texts(ruleset.sender_elements(place(interface="eth3")))
 
 
@@ -74,27 +91,30 @@ def test_a_networks_dns_elsewhere_than_at_port_53() -> None:
 # ---- the scripts
 
 def test_both_tables_are_made_and_keep_their_elements() -> None:
-    text = ruleset.skeleton("ab")
+    text = ruleset.skeleton("ab", closed6=False)
     assert text.startswith("add table inet minidocker_ab\nflush table inet minidocker_ab\ntable inet minidocker_ab {\n")
     assert "\nadd table bridge minidocker_ab\nflush table bridge minidocker_ab\ntable bridge minidocker_ab {\n" in text
     assert "delete" not in text
     assert text.count("{") == text.count("}")
     for kind in ("set", "map"):  # a set is not flushed with the rules, and each that an element is put into is there
         assert {line.split()[1] for line in text.splitlines() if line.startswith(f"\t{kind} ")} == {
-            "set": {"bridges", "same", "internal", "subnets", "subnets6", "own", "own6", "uplinks", "uplinks6", "gateways", "ports",
-                    "senders", "senders6"},
+            "set": {"bridges", "same", "apart", "internal", "subnets", "subnets6", "own", "own6", "uplinks", "uplinks6", "advertised",
+                    "gateways", "ports", "senders", "senders6", "targets6"},
             "map": {"ports", "ports6", "ports_at", "ports6_at", "resolvers"},
         }[kind]  # fmt: skip
 
 
 def test_the_order_of_judging() -> None:
     """No verdict `accept` before what denies, in the chains where that matters."""
-    chains = {part.split()[0]: part.partition("\n\t}")[0] for part in ruleset.skeleton("ab").split("\tchain ")[1:]}
+    chains = {part.split()[0]: part.partition("\n\t}")[0] for part in ruleset.skeleton("ab", closed6=True).split("\tchain ")[1:]}
     frames = [line.strip() for line in chains["check"].splitlines()]
     assert frames.index("icmpv6 type { nd-router-advert, nd-redirect } drop") < next(
         i for i, line in enumerate(frames) if line.startswith("ether type ip6"))
     assert frames[-1] == "drop", "what is not said is denied"
     forward = [line.strip() for line in chains["forward"].splitlines()]
+    assert forward.index("iifname . oifname @apart drop") < forward.index("ct state established,related accept")
+    assert forward[-1] == "meta nfproto ipv6 jump closed6" and "iifgroup != 27748 drop" in chains["closed6"]
+    assert "iifgroup" not in ruleset.skeleton("ab", closed6=False), "a host that forwarded IPv6 before goes on doing so"
     assert forward.index("iifname @internal drop") < forward.index("ct status dnat accept") < forward.index("oifname @bridges drop")
     assert chains["published"].index("ip6 daddr ::1 return") < chains["published"].index("ports6")
     prerouting = chains["prerouting"]
@@ -118,8 +138,8 @@ def test_what_is_removed_is_added_first() -> None:
 def test_a_rebuilt_table_starts_from_nothing() -> None:
     wanted = ruleset.Wanted([NET, SIX], ["lan0"], ["lan1"], [place([Port(8080, 80)])], {"six": 40053})
     script = ruleset.rebuilt("ab", wanted)
-    assert script.startswith(ruleset.deletion("ab") + ruleset.skeleton("ab"))
-    assert script.removeprefix(ruleset.deletion("ab") + ruleset.skeleton("ab")).splitlines() == [
+    assert script.startswith(ruleset.deletion("ab") + ruleset.skeleton("ab", closed6=True))
+    assert script.removeprefix(ruleset.deletion("ab") + ruleset.skeleton("ab", closed6=True)).splitlines() == [
         *(f"add element inet minidocker_ab {element}" for element in (
             'uplinks { "lan0" }', 'uplinks6 { "lan1" }', *ruleset.network_elements(NET), *ruleset.network_elements(SIX),
             'resolvers { "br6" . 10.9.0.1 : 40053 }', "ports { tcp . 8080 : 172.17.0.2 . 80 }")),
@@ -155,7 +175,7 @@ def test_a_thousand_ports_are_one_transaction() -> None:
     assert len(rules[0].elements) == 2000
     assert rules[0].shell().count("\n") == 2000
     removed = [step for step in endpoint.detach(NET, "ab", many).steps if isinstance(step, firewall.Remove)]
-    assert [(step.family, len(step.elements)) for step in removed] == [(ownership.FAMILY, 2000), (ownership.FRAMES, 4)]
+    assert [(step.family, len(step.elements)) for step in removed] == [(ownership.FAMILY, 2000), (ownership.FRAMES, 6)]
 
 
 def test_the_guard_stands_before_the_cable_and_goes_after_it() -> None:
