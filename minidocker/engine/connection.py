@@ -15,6 +15,8 @@ from minidocker.engine.leases import Link, Owner
 from minidocker.errors import ConflictError, KernelError, MinidockerError, NotFoundError, StateError, UsageError
 from minidocker.network import endpoint, inside, names
 from minidocker.plan import At, Plan
+from minidocker.runtime import enter
+from minidocker.runtime.container import State
 from minidocker.spec.records import BRIDGE, MOST_NETWORKS, PTP, Endpoint, Network
 from minidocker.spec.request import DEFAULT_NETWORK, Attachment, NetworkRequest, RunRequest
 from minidocker.storage import containers, networks
@@ -160,13 +162,28 @@ def _join(host: Host, record: Record, network: Network, place: Endpoint) -> None
         plan.run(At(pid=record.pid, netns=netns))
     finally:
         os.close(netns)
-    directory, own = host.names_directory(network.name), f"{host.run_directory(record.id)}/{names.HOSTS}"
-    if os.path.exists(own):
-        names.join_private(own, directory, record.id)
+    directory = host.names_directory(network.name)
+    if _has_own_hosts(host, record):
+        names.join_private(f"{host.run_directory(record.id)}/{names.HOSTS}", directory, record.id)
+    else:
+        _give_own_hosts(host, record, after)
     namefiles.AddName(directory, place).apply(At())
     if network.driver == BRIDGE and (activation := resolver.ensure(host, network, record.id[:12])):
         activation.wake()  # this command does not stay to wait for the first question
     _rewrite_resolv_conf(host, record, before, after)
+
+
+def _has_own_hosts(host: Host, record: Record) -> bool:
+    return os.path.exists(f"{host.run_directory(record.id)}/{names.HOSTS}")
+
+
+def _give_own_hosts(host: Host, record: Record, members: list[tuple[Network, Endpoint]]) -> None:
+    """Bind a hosts file of its own over that which it shares with its first network: nobody else is in just these networks."""
+    own = f"{host.run_directory(record.id)}/{names.HOSTS}"
+    directories = [host.names_directory(network.name) for network, _ in members]
+    names.create_private(f"{own}.new", directories, record.id, record.request.add_hosts)
+    enter.bind_file(State(host.run_directory(record.id)).open(), f"{own}.new", "/etc/hosts")
+    os.rename(f"{own}.new", own)  # last: from now on it is known to be there
 
 
 def _with_ports(old: Endpoint, new: Endpoint) -> Endpoint:
@@ -232,11 +249,15 @@ def _take_back(host: Host, id: str, name: str, troubles: list[str]) -> list[str]
 
 
 def _leave_names(host: Host, record: Record, network: Network, place: Endpoint) -> None:
-    directory, own = host.names_directory(network.name), f"{host.run_directory(record.id)}/{names.HOSTS}"
+    directory = host.names_directory(network.name)
+    shares = bool(record.request.networks) and record.request.networks[0].name in (network.name, network.id)
+    if shares and record.pid and not _has_own_hosts(host, record):
+        _give_own_hosts(host, record, _members(host, record))
     names.remove(directory, record.id, [place.ip, place.ip6])
-    if os.path.exists(own):
+    if _has_own_hosts(host, record):
         others = [one for group in containers.endpoints(host.state).values() for one in group if one.network == network.name]
-        names.leave_private(own, directory, [(one.container_id, ip) for one in others for ip in (one.ip, one.ip6) if ip])
+        members = [(one.container_id, ip) for one in others for ip in (one.ip, one.ip6) if ip]
+        names.leave_private(f"{host.run_directory(record.id)}/{names.HOSTS}", directory, members)
 
 
 def _next_way_out(host: Host, record: Record, netns: int) -> None:

@@ -27,7 +27,17 @@ def designed(host: Host, request: NetworkRequest) -> Network:
         raise UsageError(f"a network cannot be called `{request.name}`", "that name means something to --net")
     network = _on_a_wire(host, request) if request.driver == MACVLAN else _of_our_own(host, request)
     networks.check_free(host.state, network)
+    if network.ip_range:
+        _refuse_empty_range(network)
     return network
+
+
+def _refuse_empty_range(network: Network) -> None:
+    try:
+        ipam.allocate(network.subnet, (), "", network.gateway, network.ip_range)
+    except ConflictError:
+        raise UsageError(f"--ip-range {network.ip_range} has no address for a container",
+                         f"of {network.subnet} the first and the last are none, nor is the gateway's") from None
 
 
 def identical(network: Network, request: NetworkRequest) -> bool:

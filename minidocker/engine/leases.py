@@ -82,6 +82,8 @@ def lease(host: Host, network: Network, asked: Attachment, owner: Owner, number:
         raise ConflictError(f"network `{network.name}` joins two containers, and has two",
                             "it is one cable; for more there is: minidocker network create NAME")
     ip = ipam.check_address(network.subnet, network.gateway, asked.ip) if asked.ip else _free(host, network, asked, owner)
+    if asked.ip in _strangers(network):
+        raise ConflictError(f"address {asked.ip} is this host's own on `{network.parent}`", "take another, or leave --ip out")
     ip6 = _address6(network, asked, ip)
     aliases = list(asked.aliases)
     if owner.hostname and owner.hostname != owner.name:

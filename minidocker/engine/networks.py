@@ -92,7 +92,7 @@ def planned_up(host: Host, network: Network) -> tuple[Plan, dict[str, str]]:
     if network.subnet6 and outward.mtu < _SMALLEST_MTU6:
         raise UsageError(f"network `{network.name}`: the way out takes packets of {outward.mtu} bytes, and IPv6 needs {_SMALLEST_MTU6}",
                          "a network without --ipv6 will do")
-    for line in others.advice(seen, network.bridge):
+    for line in others.advice(seen, network.bridge, bool(network.subnet6)):
         host.notice(line)
     _say_what_is_kept(host, outward)
     plan = bridge.up(network, host.tag, outward, seen)
@@ -130,8 +130,7 @@ def wanted(host: Host, before: dict[str, str]) -> Wanted:
     """All that should be in the nft tables."""
     every = networks.every(host.state)
     endpoints = [endpoint for group in containers.endpoints(host.state).values() for endpoint in group]
-    return Wanted(every, forwarding.guarded(before), forwarding.guarded6(before), endpoints, resolver.elsewhere(host, every),
-                  forwarding.Outward(0, before).advertised)
+    return Wanted(every, forwarding.Outward(0, before), endpoints, resolver.elsewhere(host, every))
 
 
 def remove(host: Host, reference: str) -> None:

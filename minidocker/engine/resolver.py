@@ -60,6 +60,7 @@ def _bound(host: Host, network: Network, short_id: str, lock: int) -> Activation
     except OSError as error:
         os.close(lock)
         raise KernelError.of(f"listen for DNS of network `{network.name}` on {network.gateway}", error) from error
+    _forget_port(host, network.name, network)  # of one that was killed
     if port != DNS_PORT:
         os.makedirs(directory, mode=0o755, exist_ok=True)
         with open(f"{directory}/port", "wb", buffering=0) as file:
@@ -137,12 +138,16 @@ def _end(host: Host, name: str, network: Network | None, path: str) -> None:
             time.sleep(0.005)
         else:
             raise MinidockerError(f"the DNS of network `{name}` does not end: see who has {path} open")
+    _forget_port(host, name, network)
+    os.unlink(path)
+
+
+def _forget_port(host: Host, name: str, network: Network | None) -> None:
     port = _port(host, name)
     if port:
         if network is not None:
             nfset.remove(FAMILY, table(host.tag), [ruleset.resolver_element(network, port)])
         os.unlink(f"{host.names_directory(name)}/port")
-    os.unlink(path)
 
 
 def _server(path: str) -> int:

@@ -42,7 +42,7 @@ def up(network: Network, tag: str, outward: Outward, seen: Seen) -> Plan:
         ipv6.append(sysctl.Set(f"{ours}/disable_ipv6", "1", "IPv6 was not asked for", optional=True))
     return Plan([
         CreateBridge(network, tag, network.mtu or outward.mtu),
-        firewall.Install(tag, ruleset.skeleton(tag, bool(outward.guarded6)) + ruleset.adding(tag, wide),
+        firewall.Install(tag, ruleset.skeleton(tag, outward.closed6) + ruleset.adding(tag, wide),
                          "masquerade outward; let nobody in from outside, between networks, or through this host", elements),
         *ipv6,
         *forwarding.start(network, tag, outward),

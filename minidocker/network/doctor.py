@@ -60,7 +60,7 @@ def of_bridge(network: Network, tag: str, uplinks: Collection[str], seen: others
             yield Finding(name, f"{setting} is 0", "packets between containers and the world are dropped there", _RELOAD)
     if network.subnet6 and sysctl.read(forwarding.FORWARDING_OF_ALL6) == "0":
         yield Finding(name, f"{forwarding.FORWARDING_OF_ALL6} is 0", "IPv6 packets between containers and the world are dropped", _RELOAD)
-    for line in others.advice(seen, network.bridge):
+    for line in others.advice(seen, network.bridge, bool(network.subnet6)):
         found, _, rest = line.partition("; ")
         yield Finding(name, found, "every firewall of a host has its say, and one drop is enough", rest.partition(": ")[2])
     owner = ipam.overlap(network.subnet, occupied.occupied(but=network.bridge))

@@ -42,6 +42,11 @@ class Outward:
         return guarded(self.before)
 
     @property
+    def closed6(self) -> bool:
+        """Whether the host forwarded no IPv6 before, and so is to forward none but ours."""
+        return closed6(self.before)
+
+    @property
     def guarded6(self) -> list[str]:
         """The links that forwarded no IPv6 before; none where IPv6 was not asked for."""
         return guarded6(self.before)
@@ -56,8 +61,12 @@ def guarded(before: dict[str, str]) -> list[str]:
     return [name.split("/")[3] for name, value in before.items() if value == "0" and name == _FORWARDING4.format(name.split("/")[3])]
 
 
+def closed6(before: dict[str, str]) -> bool:
+    return before.get(FORWARDING_OF_ALL6) == "0"
+
+
 def guarded6(before: dict[str, str]) -> list[str]:
-    if before.get(FORWARDING_OF_ALL6) != "0":
+    if not closed6(before):
         return []
     links = (name.split("/")[3] for name, value in before.items() if value == "0" and name.startswith("net/ipv6/"))
     return [link for link in links if link not in ("all", "default") and before.get(_FORWARDING6.format(link)) == "0"]

@@ -14,14 +14,16 @@ from minidocker.plan import NETWORK, At, Step, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
     from minidocker.spec.records import Network
 
 _HOOK = ("ip", "filter", "DOCKER-USER")
 _DOCKERS = ("ip", "filter", "FORWARD")
+_DOCKERS6 = ("ip6", "filter", "FORWARD")
 _IPTABLES_INPUT = ("ip", "filter", "INPUT")
-_FAMILIES = ("ip", "inet")
+_FAMILIES = ("ip", "ip6", "inet")
 
 
 class Seen:
@@ -32,12 +34,14 @@ class Seen:
     __slots__ = ("_known", "drops", "hook", "refuses", "ufw")
 
     def __init__(self, ruleset: list[dict[str, Any]], tag: str) -> None:
-        self._known = {(rule["family"], rule["table"], name) for item in ruleset if (rule := item.get("rule")) for name in _let_pass(rule)}
         chains = {_key(item["chain"], "name"): item["chain"] for item in ruleset if "chain" in item}
         last: dict[tuple[str, str, str], dict[str, Any]] = {}
         for item in ruleset:
             if "rule" in item:
                 last[_key(item["rule"], "chain")] = item["rule"]
+        accepting = {key for key, rule in last.items() if _ends_all(rule, ("accept",))}
+        self._known = {(rule["family"], rule["table"], name) for item in ruleset if (rule := item.get("rule"))
+                       for name in _let_pass(rule, accepting)}  # fmt: skip
         closed = [
             key for key, chain in chains.items()
             if key[0] in _FAMILIES and key[:2] != (FAMILY, table(tag)) and (chain.get("policy") == "drop" or _ends_all(last.get(key)))
@@ -46,16 +50,18 @@ class Seen:
         self.hook = _HOOK in chains and _DOCKERS in forward
         self.ufw = ("ip", "filter", "ufw-before-forward") in chains
         self.drops = [key for key in forward if not (self.hook and key == _DOCKERS)]
-        self.refuses = [key for key in closed if chains[key].get("hook") == "input"]
+        self.refuses = [key for key in closed if chains[key].get("hook") == "input" and key[0] != "ip6"]  # DNS is asked by IPv4
 
     def knows(self, key: tuple[str, str, str], bridge: str) -> bool:
         return (*key[:2], bridge) in self._known
 
 
-def _let_pass(rule: dict[str, Any]) -> list[str]:
-    """The interfaces by which a rule lets come in what it then accepts."""
+def _let_pass(rule: dict[str, Any], accepting: Collection[tuple[str, str, str]]) -> list[str]:
+    """The interfaces by which a rule lets come in what it then accepts, itself or by a chain that does (a zone of firewalld's)."""
     statements = rule.get("expr", [])
-    if not any("accept" in statement for statement in statements):
+    family, name = rule["family"], rule["table"]
+    targets = [(family, name, one[verb]["target"]) for one in statements for verb in ("goto", "jump") if verb in one]
+    if not any("accept" in statement for statement in statements) and not any(target in accepting for target in targets):
         return []
     matches = (statement["match"] for statement in statements if "match" in statement)
     return [str(match["right"]) for match in matches if match.get("left") == {"meta": {"key": "iifname"}}]
@@ -65,10 +71,10 @@ def _key(item: dict[str, Any], name: str) -> tuple[str, str, str]:
     return item["family"], item["table"], item[name]
 
 
-def _ends_all(rule: dict[str, Any] | None) -> bool:
-    """Whether a chain's last rule drops or rejects whatever came so far (firewalld's way)."""
+def _ends_all(rule: dict[str, Any] | None, verdicts: Collection[str] = ("drop", "reject")) -> bool:
+    """Whether a chain's last rule drops or rejects whatever came so far (firewalld's way), or has another one of `verdicts` for it."""
     statements = [statement for statement in (rule or {}).get("expr", []) if "counter" not in statement]
-    return len(statements) == 1 and ("drop" in statements[0] or "reject" in statements[0])
+    return len(statements) == 1 and any(verdict in statements[0] for verdict in verdicts)
 
 
 def seen(tag: str) -> Seen:
@@ -81,11 +87,13 @@ def may_have_hook() -> bool:
     return nftables.table_exists(*_HOOK[:2])
 
 
-def advice(seen: Seen, bridge: str) -> list[str]:
-    """For each foreign chain that drops, and has no rule for the bridge: which, and what to type; one line each."""
+def advice(seen: Seen, bridge: str, ipv6: bool = False) -> list[str]:
+    """For each foreign chain that drops, and has no rule for the bridge: which, and what to type; one line each. What is of IPv6 alone
+    matters to a network that has it, `ipv6`."""
     drop = f"of another firewall drops what containers of `{bridge}` send; to let it pass"
     refuse = f"of another firewall drops what containers of `{bridge}` ask this host, their DNS among it; to let that pass"
-    lines = [f"{' '.join(key)} {drop}: {_pass(key, seen.ufw, bridge)}" for key in seen.drops if not seen.knows(key, bridge)]
+    drops = (key for key in seen.drops if not seen.knows(key, bridge) and (ipv6 or key[0] != "ip6"))
+    lines = [f"{' '.join(key)} {drop}: {_pass(key, seen.ufw, bridge)}" for key in drops]
     return lines + [f"{' '.join(key)} {refuse}: {_admit(key, seen.ufw, bridge)}" for key in seen.refuses if not seen.knows(key, bridge)]
 
 
@@ -93,10 +101,11 @@ def _pass(key: tuple[str, str, str], ufw: bool, bridge: str) -> str:
     family, name, chain = key
     if name == "firewalld":
         return _zone(bridge)
-    if key == _DOCKERS and ufw:
+    if key in (_DOCKERS, _DOCKERS6) and ufw:
         return f"ufw route allow in on {quote(bridge)} && ufw route allow out on {quote(bridge)}"
-    if key == _DOCKERS:
-        return f"iptables -I FORWARD -i {quote(bridge)} -j ACCEPT && iptables -I FORWARD -o {quote(bridge)} -j ACCEPT"
+    if key in (_DOCKERS, _DOCKERS6):
+        program = "ip6tables" if key == _DOCKERS6 else "iptables"
+        return f"{program} -I FORWARD -i {quote(bridge)} -j ACCEPT && {program} -I FORWARD -o {quote(bridge)} -j ACCEPT"
     rules = (f"nft insert rule {family} {name} {chain} {way} {bridge} accept" for way in ("iifname", "oifname"))
     return " && ".join(rules)
 

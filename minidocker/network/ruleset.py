@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from minidocker.network.forwarding import Outward
     from minidocker.spec.records import Endpoint, Network
 
 _PACKETS = """\
@@ -114,7 +115,8 @@ _PACKETS = """\
 """
 
 # Per port of a bridge: its container speaks with its own MAC and addresses alone, and is no router (CVE-2020-13401, CVE-2020-10749).
-# "::" asks whether an address is taken, and joins groups; fragments' tails have no header to look at, and their heads were looked at.
+# "::" asks whether an address is taken, and joins groups; fragments' tails have no header to look at, and their heads were looked at:
+# a head without the address that it advertises is no match, so what is to pass is named, not what is not.
 _FRAMES = """\
 	set ports { type ifname; comment "ports of bridges of ours"; }
 	set senders { type ifname . ether_addr . ipv4_addr; comment "who may send from each"; }
@@ -130,7 +132,8 @@ _FRAMES = """\
 		ether type ip iifname . ether saddr . ip saddr @senders accept
 		ether type arp iifname . ether saddr . arp saddr ip @senders iifname . arp saddr ether . arp saddr ip @senders accept
 		icmpv6 type { nd-router-advert, nd-redirect } drop
-		icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets6 drop
+		icmpv6 type nd-neighbor-advert iifname . @th,64,128 @targets6 iifname . ether saddr . ip6 saddr @senders6 accept
+		icmpv6 type nd-neighbor-advert drop
 		ether type ip6 iifname . ether saddr . ip6 saddr @senders6 accept
 		ether type ip6 ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld-listener-report, mld2-listener-report } accept
 		drop
@@ -206,19 +209,16 @@ def texts(elements: Iterable[Element]) -> list[str]:
 
 
 class Wanted:
-    """All that should be in the tables: the networks, the uplinks (see uplink_elements), the containers' endpoints, and the ports of those
-    networks' DNS that are not at 53 (network name -> port)."""
+    """All that should be in the tables: the networks, what is outward of them, the containers' endpoints, and the ports of those networks'
+    DNS that are not at 53 (network name -> port)."""
 
-    __slots__ = ("advertised", "endpoints", "networks", "resolvers", "uplinks", "uplinks6")
+    __slots__ = ("endpoints", "networks", "outward", "resolvers")
 
     def __init__(
-        self, networks: Sequence[Network], uplinks: Sequence[str], uplinks6: Sequence[str], endpoints: Sequence[Endpoint],
-        resolvers: dict[str, int], advertised: Sequence[str] = (),
+        self, networks: Sequence[Network], outward: Outward, endpoints: Sequence[Endpoint], resolvers: dict[str, int]
     ) -> None:
         self.networks = [network for network in networks if network.driver == BRIDGE]
-        self.uplinks = uplinks
-        self.uplinks6 = uplinks6
-        self.advertised = advertised
+        self.outward = outward
         names = {network.name for network in self.networks}
         self.endpoints = [endpoint for endpoint in endpoints if endpoint.network in names]
         self.resolvers = resolvers
@@ -228,7 +228,8 @@ def rebuilt(tag: str, wanted: Wanted) -> str:
     """The script that makes both tables from what should be, in one transaction, whatever was there before."""
     from minidocker.network import publish
 
-    elements = uplink_elements(wanted.uplinks, wanted.uplinks6, wanted.advertised)
+    outward = wanted.outward
+    elements = uplink_elements(outward.guarded, outward.guarded6, outward.advertised)
     for network in wanted.networks:
         elements += network_elements(network)
         if network.name in wanted.resolvers:
@@ -236,4 +237,4 @@ def rebuilt(tag: str, wanted: Wanted) -> str:
     for endpoint in wanted.endpoints:
         elements += texts(publish.elements(endpoint))
     senders = [text for endpoint in wanted.endpoints for text in texts(sender_elements(endpoint))]
-    return deletion(tag) + skeleton(tag, bool(wanted.uplinks6)) + adding(tag, elements) + adding(tag, senders, FRAMES)
+    return deletion(tag) + skeleton(tag, outward.closed6) + adding(tag, elements) + adding(tag, senders, FRAMES)

@@ -14,10 +14,11 @@ The host's first process, which would inherit a child, may not reap it, and the 
 
 from __future__ import annotations
 
+import errno
 import os
 
-from minidocker.errors import MinidockerError
-from minidocker.kernel import libc
+from minidocker.errors import KernelError, MinidockerError
+from minidocker.kernel import libc, mounts
 from minidocker.kernel import namespaces as k
 from minidocker.kernel.cgroups import Face
 from minidocker.plan import CHILD, NAMESPACES, At, Plan, Step
@@ -26,7 +27,7 @@ from minidocker.runtime.container import State, program_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 _FLAGS = {"mnt": k.NEWNS, "uts": k.NEWUTS, "ipc": k.NEWIPC, "net": k.NEWNET, "cgroup": k.NEWCGROUP, "user": k.NEWUSER, "time": k.NEWTIME}
 
@@ -125,3 +126,39 @@ class Entry:
             raise MinidockerError("the process ended before it was set up", "has the container ended meanwhile?")
         self.ours.send(sync.START)
         self.ours.receive()
+
+
+def bind_file(container: int, source: str, destination: str) -> None:
+    """Bind a file of the host's, read-only, over `destination` in a running container, in the place of what was bound there before;
+    `container` is a pidfd of its first process. Raises KernelError."""
+    try:
+        tree = mounts.open_tree(source)
+        mounts.set_attributes(tree, mounts.ATTR_RDONLY)
+        pid, pidfd = k.clone(0)
+        if pid == 0:
+            _bind_in(container, tree, destination)
+        os.close(pidfd)
+        os.close(tree)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    finally:
+        os.close(container)
+    if code:
+        raise KernelError(f"bind `{source}` over the container's `{destination}`", code)
+
+
+def _bind_in(container: int, tree: int, destination: str) -> NoReturn:
+    """The child: it comes from nowhere in there but its mounts, so nobody in the container sees it. Exits with an errno."""
+    try:
+        libc.prctl(init.PR_SET_DUMPABLE, 0, 0, 0, 0)
+        k.setns(container, k.NEWNS)
+        try:
+            mounts.umount_lazily(destination)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # nothing is mounted there: the container has taken it away
+                raise
+        mounts.move_mount(tree, os.open(destination, os.O_PATH | os.O_CLOEXEC))
+    except OSError as error:
+        os._exit(error.errno or 1)
+    except MinidockerError:
+        os._exit(errno.EIO)
+    os._exit(0)

@@ -45,12 +45,22 @@ def packed6(text: str) -> bytes | None:
         return None
 
 
-def canonical6(text: str) -> str:
-    """An IPv6 address as RFC 5952 writes it."""
+def unpacked6(value: bytes) -> str:
+    """16 bytes as RFC 5952 writes them."""
     from _socket import AF_INET6, inet_ntop
 
+    return inet_ntop(AF_INET6, value)
+
+
+def canonical6(text: str) -> str:
+    """An IPv6 address as RFC 5952 writes it."""
     value = packed6(text)
-    return inet_ntop(AF_INET6, value) if value is not None else text
+    return unpacked6(value) if value is not None else text
+
+
+def is_local6(value: bytes) -> bool:
+    """Whether it is link-local (RFC 4291, 2.5.6) or multicast: of use on one link alone, or nobody's."""
+    return value[0] == 0xFF or (value[0] == 0xFE and value[1] & 0xC0 == 0x80)
 
 
 def ipv4(option: str, text: str) -> str:
@@ -82,7 +92,7 @@ def container_address6(text: str) -> str:
     value = packed6(text)
     if value is None:
         raise refused("--ip6", text, "an IPv6 address is allowed, as in fd00:9::9")
-    if value[0] == 0xFF or value[:2] == b"\xfe\x80" or int.from_bytes(value, "big") <= 1:
+    if is_local6(value) or int.from_bytes(value, "big") <= 1:
         raise refused("--ip6", text, "no interface can be given this address (unspecified, loopback, link-local or multicast)")
     return canonical6(text)
 
@@ -137,8 +147,11 @@ def _host_part(text: str, before: str) -> tuple[str, str]:
     """What stands before the container's port: "", "8080", "127.0.0.1:8080", "127.0.0.1:", "[::]:8080", as (address, port)."""
     if before.startswith("["):
         inside, bracket, after = before[1:].partition("]")
-        if not bracket or not after.startswith(":") or packed6(inside) is None:
+        value = packed6(inside)
+        if not bracket or not after.startswith(":") or value is None:
             raise refused("--publish", text, "an IPv6 host address is written [2001:db8::1]:8080:80")
+        if is_local6(value) or value[:12] == bytes(10) + b"\xff\xff":
+            raise refused("--publish", text, "nothing is led from a link-local, multicast or IPv4-mapped address")
         if canonical6(inside) == "::1":
             raise refused("--publish", text, "the kernel leads nothing from ::1 to a container (it has no route_localnet for IPv6); "
                           "127.0.0.1 or [::] is possible")  # fmt: skip
@@ -194,7 +207,8 @@ def attachment(text: str) -> Attachment:
 
 
 def _attach(found: Attachment, text: str, key: str, value: str) -> None:
-    taken = {"name": found.name, "ip": found.ip, "ip6": found.ip6, "mac": found.mac, "mac-address": found.mac}
+    taken = {"name": found.name, "ip": found.ip, "ip6": found.ip6, "mac": found.mac, "mac-address": found.mac,
+             "gw-priority": found.priority}  # fmt: skip
     if taken.get(key):
         raise refused("--network", text, f"`{key}` is given twice")
     if key == "name":

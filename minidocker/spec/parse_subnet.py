@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minidocker.spec.parse import boolean, number, refused
-from minidocker.spec.parse_network import canonical6, dotted, packed, packed6
+from minidocker.spec.parse_network import canonical6, dotted, is_local6, packed, packed6, unpacked6
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,9 +50,11 @@ def _subnet6(text: str, first: str, prefix: int | None, option: str) -> str:
         raise refused(option, text, "an IPv6 subnet is allowed, as in fd00:9::/64")
     if not SHORTEST_PREFIX6 <= prefix <= LONGEST_PREFIX6:
         raise refused(option, text, f"/{SHORTEST_PREFIX6} to /{LONGEST_PREFIX6} are allowed; /64 is usual")
-    if int.from_bytes(value, "big") & (1 << 128 - prefix) - 1:
-        raise refused(option, text, "host bits are set")
-    if value[0] == 0xFF or value[:2] == b"\xfe\x80" or value[:8] == bytes(8):
+    host_bits = (1 << 128 - prefix) - 1
+    if int.from_bytes(value, "big") & host_bits:
+        base = (int.from_bytes(value, "big") & ~host_bits).to_bytes(16, "big")
+        raise refused(option, text, f"host bits are set; {unpacked6(base)}/{prefix} is the subnet of this address")
+    if is_local6(value) or value[:8] == bytes(8):
         raise refused(option, text, "containers cannot have these addresses (unspecified, loopback, link-local or multicast)")
     return f"{canonical6(first)}/{prefix}"
 

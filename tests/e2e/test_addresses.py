@@ -171,7 +171,7 @@ def test_after_a_boot_every_address_is_free(md: Minidocker, busybox: Path) -> No
     assert row["State"] == "exited" and row["Status"].startswith("Exited (unknown)")
     assert records(md.root / "state.db")["endpoints"] == records(md.root / "state.db")["ports"] == []
     sleeping(md, "heir", "--net", "front:ip=10.77.0.2", "--net", "back:ip=10.77.1.2", "-p", "18080:80")
-    assert "10.77.0.2 is in use by container `heir`" in md.refused("start", "both", code=1) or True
+    assert "by container `heir`" in md.refused("start", "both", code=1)
     md("rm", "-f", "heir")
     md("start", "both")
     assert (ip_of(md, "both", "front"), ip_of(md, "both", "back")) == ("10.77.0.2", "10.77.1.2")
@@ -284,8 +284,8 @@ def test_create_again(md: Minidocker) -> None:
     assert md(*again, "front").stdout.strip() == md(*again, "--subnet", "10.77.0.0/24", "front").stdout.strip() == id
     other = said("network `front` exists already, and is another than was asked for", "minidocker network inspect front shows it")
     for options in (
-        ("--subnet", "10.78.0.0/24"), ("--subnet", "10.77.0.0/24", "--gateway", "10.77.0.9"), ("--mtu", "1400"), ("--ipv6",), ("--isolated",), ("--bridge", "front2"),
-        ("--label", "a=c"), ("--driver", "ptp"), ("--ip-range", "10.77.0.0/28", "--subnet", "10.77.0.0/24"),
+        ("--subnet", "10.78.0.0/24"), ("--subnet", "10.77.0.0/24", "--gateway", "10.77.0.9"), ("--mtu", "1400"), ("--ipv6",),
+        ("--isolated",), ("--bridge", "front2"), ("--label", "a=c"), ("--driver", "ptp"), ("--ip-range", "10.77.0.0/28", "--subnet", "10.77.0.0/24"),
     ):  # fmt: skip
         given = [word for word in again if "ptp" not in options or word != "--internal"]
         assert md.refused(*given, *options, "front", code=1) == other, options

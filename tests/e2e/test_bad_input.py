@@ -209,7 +209,7 @@ def test_a_full_subnet(md: Minidocker, family: Family, subnet: str, room: str, w
     ("--subnet 10.9.1.0/33", "--subnet `10.9.1.0/33`: a subnet is allowed, as in 10.9.0.0/24 or fd00:9::/64"),
     ("--subnet 10.9.1.0", "--subnet `10.9.1.0`: a subnet is allowed, as in 10.9.0.0/24 or fd00:9::/64"),
     ("--subnet fd00::/127", "--subnet `fd00::/127`: /16 to /96 are allowed; /64 is usual"),
-    ("--subnet fd00::1/64", "--subnet `fd00::1/64`: host bits are set"),
+    ("--subnet fd00::1/64", "--subnet `fd00::1/64`: host bits are set; fd00::/64 is the subnet of this address"),
     ("--subnet fe80::/64", "--subnet `fe80::/64`: containers cannot have these addresses (unspecified, loopback, link-local or multicast)"),
     ("--subnet 10.9.1.0/24 --subnet 10.9.2.0/24", "--subnet `10.9.2.0/24`: one IPv4 and one IPv6 subnet are allowed"),
     ("--subnet 10.9.1.0/24 --ip-range 10.9.2.0/25", "--ip-range `10.9.2.0/25`: it must lie in 10.9.1.0/24"),

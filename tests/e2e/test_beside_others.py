@@ -273,6 +273,8 @@ iptables() {
 }
 """
 
+IP6TABLES_PROGRAM = IPTABLES_PROGRAM.replace("iptables()", "ip6tables()").replace("ip filter", "ip6 filter")
+
 SENDS = "minidocker: {0} of another firewall drops what containers of `br0` send; to let it pass: {1}\n"
 ASKS = "minidocker: {0} of another firewall drops what containers of `br0` ask this host, their DNS among it; to let that pass: {1}\n"
 BLIND = ("minidocker: published ports are reached from outside whatever {0} says, which does not see them; "
@@ -351,12 +353,26 @@ def test_what_is_in_our_way_is_said_once_with_what_to_type(six: None, md: Minido
         assert theirs() == rules
 
 
-def test_a_firewall_of_ipv6_is_named_for_a_network_with_ipv6(six: None, md: Minidocker) -> None:
-    with loaded(UFW):
-        said = md("network", "create", "--subnet", "10.9.9.0/24", "four", check=False).stderr
-        assert "ip filter FORWARD" in said and "ip6" not in said
+@pytest.mark.parametrize("firewall", ["ufw", "ip6tables"])
+def test_a_firewall_of_ipv6_is_named_for_a_network_with_ipv6(six: None, md: Minidocker, firewall: str) -> None:
+    """And what is typed lets it pass; of a network without IPv6 it is not spoken."""
+    ruleset, program = (UFW, UFW_PROGRAM) if firewall == "ufw" else (LEGACY.replace("ip filter", "ip6 filter"), IP6TABLES_PROGRAM)
+    says = {
+        "ufw": "ufw route allow in on six && ufw route allow out on six",
+        "ip6tables": "ip6tables -I FORWARD -i six -j ACCEPT && ip6tables -I FORWARD -o six -j ACCEPT",
+    }[firewall]
+    with loaded(ruleset), answering("far", 9000, place="far"):
+        assert "ip6" not in md("network", "create", "--subnet", "10.9.9.0/24", "four", check=False).stderr
         said = md("network", "create", "--subnet", "10.9.8.0/24", "--ipv6", "six", check=False).stderr
-        assert "ip6 filter FORWARD of another firewall drops what containers of `six` send" in said
+        expected = SENDS.format("ip6 filter FORWARD", says).replace("`br0`", "`six`")
+        assert expected in said and said.count("ip6 ") == 1
+        answer(md, "alice", "--net", "six")
+        assert ask("tcp", FAR6, 9000, "alice", BRIEFLY) == SILENT
+        pretend.sh(f"{program}\n{says}")
+        assert ask("tcp", FAR6, 9000, "alice") == "far 2001:db8:2::1"
+        md("rm", "-f", "alice")
+        md("network", "rm", "six")
+        assert "ip6" not in md("network", "create", "--subnet", "10.9.8.0/24", "--ipv6", "six", check=False).stderr
 
 
 def test_what_is_blind_is_not_spoken_of_where_nothing_is_published(six: None, md: Minidocker) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,10 +16,10 @@ import pytest
 
 from minidocker.kernel import libc
 from tests import pretend
-from tests.e2e.machine import children, command_line, is_alive
+from tests.e2e.machine import is_alive
 from tests.e2e.support import Minidocker, poll
 from tests.e2e.test_names import hosts, monitor_of
-from tests.e2e.world import FAR, HOST, NEAR, PORT, fetch, ip_in, serve
+from tests.e2e.world import FAR, HOST, NEAR, PORT, serve
 from tests.kernel.test_dnsserver import NOERROR, NXDOMAIN, SERVFAIL, Client, Upstream, inside, query, record
 
 MNT_DETACH = 2
@@ -230,7 +228,7 @@ def test_connect_and_disconnect_change_at_once_what_resolves(md: Minidocker) -> 
         assert two.addresses("mover") == two.addresses("m") == {"10.77.1.9"}
         assert two.addresses(reverse("10.77.1.9"), "PTR") == {"mover."}
         assert hosts(md, "two")["m"] == "10.77.1.9"
-        assert md("exec", "mover", "getent", "hosts", "two").stdout.split() == ["10.77.1.2", "two"]
+        assert md("exec", "mover", "getent", "hosts", "two").stdout.split()[:2] == ["10.77.1.2", "two"]
         assert one.addresses("two") == NXDOMAIN
         md("network", "disconnect", "back", "mover")
         assert "m" not in hosts(md, "two")
@@ -257,7 +255,7 @@ def test_resolv_conf_follows_the_networks_unless_the_container_wrote_its_own(md:
     assert "nameserver 10.77.1.1\n" in read("plain") and "10.77.0.1" not in read("plain")
     assert read("own") == "nameserver 192.0.2.99\n"
     assert "nameserver 10.77.1.1\n" in read("none")
-    assert md("exec", "none", "getent", "hosts", "plain").stdout.split() == ["10.77.1.2", "plain"]
+    assert md("exec", "none", "getent", "hosts", "plain").stdout.split()[:2] == ["10.77.1.2", "plain"]
     for name in ("plain", "own", "none"):
         md("network", "disconnect", "back", name)
     assert "nameserver 10.77.0.1\n" in read("plain") and "10.77.1.1" not in read("plain")
@@ -274,7 +272,7 @@ def test_who_has_left_a_network_knows_nobody_there_any_more(md: Minidocker) -> N
     md("network", "connect", "back", "mover")
     md("network", "disconnect", "front", "mover")
     assert Client("mover", "10.77.1.1").addresses("one") == NXDOMAIN
-    assert md("exec", "mover", "getent", "hosts", "two").stdout.split() == ["10.77.1.2", "two"]
+    assert md("exec", "mover", "getent", "hosts", "two").stdout.split()[:2] == ["10.77.1.2", "two"]
     assert md("exec", "mover", "getent", "hosts", "one", check=False).returncode == 2
     md.start("--name", "late", "--net", "front", "sleep", "1000")
     assert md("exec", "mover", "getent", "hosts", "late", check=False).returncode == 2
@@ -284,7 +282,8 @@ def test_the_host_s_stub_answers_in_containers(md: Minidocker, busybox: Path, lo
     """As with systemd-resolved: 127.0.0.53 is no address that a container reaches, but its network's DNS does."""
     with upstream("127.0.0.53") as stub:
         resolv_conf.write_text("nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch lan\n")
-        assert md.run("--rm", "cat", "/etc/resolv.conf").stdout == f"nameserver {BR0}\nsearch lan\noptions edns0 trust-ad\noptions ndots:0\n"
+        text = f"nameserver {BR0}\nsearch lan\noptions edns0 trust-ad\noptions ndots:0\n"
+        assert md.run("--rm", "cat", "/etc/resolv.conf").stdout == text
         assert md.run("--rm", "getent", "hosts", OUTSIDE).stdout.split() == [OUTSIDE_IP, OUTSIDE]
         assert md.run("--rm", lookup, OUTSIDE, "alice").stdout.splitlines() == [OUTSIDE_IP, OUTSIDE_IP]
         assert f"Address: {OUTSIDE_IP}" in md.run("--rm", "--rootfs", busybox, "nslookup", OUTSIDE).stdout
@@ -347,9 +346,8 @@ def test_from_an_internal_network_no_question_leaves(world: None, md: Minidocker
         assert md("exec", "asker", "getent", "hosts", OUTSIDE, check=False).returncode == 2
         assert md.run("--rm", "--net", "back", lookup, OUTSIDE, "alice").stdout.splitlines() == ["not found: true", "10.77.0.2"]
         assert "NXDOMAIN" in md.run("--rm", "--net", "back", "--rootfs", busybox, "nslookup", OUTSIDE, check=False).stdout
-        with inside("asker"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as past:
-            with pytest.raises(OSError, match="unreachable"):
-                past.sendto(query(OUTSIDE), (NEAR, 53))
+        with inside("asker"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as past, pytest.raises(OSError, match="unreachable"):
+            past.sendto(query(OUTSIDE), (NEAR, 53))
         pretend.sh("ip -n asker route add default via 10.77.0.1")  # who has the right to can try
         with inside("asker"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as past:
             past.settimeout(0.5)

@@ -168,6 +168,26 @@ def test_neighbours_are_not_led_through_this_host(meeting: None, md: Minidocker)
     assert ask("tcp", FAR6, 9000, "near", BRIEFLY) == SILENT
 
 
+def test_a_neighbour_that_comes_later_is_not_led_through_this_host_either(meeting: None, md: Minidocker) -> None:
+    """The kernel forwards IPv6 from all interfaces or none, those that are plugged in while a network is up among them."""
+    md("network", "create", "--subnet", "10.9.9.0/24", "--subnet", "fd00:9:9::/64", "lab")
+    answer(md, "one", "--net", "lab", "-p", "8080:80")
+    pretend.sh("""ip netns add late && ip link add lan2 type veth peer name eth0 netns late &&
+        sysctl -qw net.ipv6.conf.lan2.accept_dad=0 net.ipv6.conf.lan2.accept_ra=0 &&
+        ip netns exec late sysctl -qw net.ipv6.conf.eth0.accept_dad=0 &&
+        ip addr add 2001:db8:3::1/64 dev lan2 nodad && ip link set lan2 up && ip -n late addr add 2001:db8:3::2/64 dev eth0 nodad &&
+        ip -n late link set lo up && ip -n late link set eth0 up && ip -n late route add default via 2001:db8:3::1""")
+    try:
+        assert ask("tcp", "2001:db8:3::1", 8080, "late") == "one 2001:db8:3::2", "it is there"
+        for protocol in ("tcp", "udp"):
+            assert ask(protocol, FAR6, 9000, "late", BRIEFLY) == SILENT
+        assert ask("tcp", place_of(md, "one")["GlobalIPv6Address"], 80, "late", BRIEFLY) == SILENT
+        with answering("late", 9000, place="late"):
+            assert ask("tcp", "2001:db8:3::2", 9000, "one") == "late 2001:db8:3::1"
+    finally:
+        pretend.sh("ip link del lan2; ip netns del late")
+
+
 def test_a_router_stays_a_router(meeting: None, md: Minidocker) -> None:
     with sysctl("ipv6/conf/all/forwarding", "1"):
         before = state()

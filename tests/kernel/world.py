@@ -113,8 +113,7 @@ class World:
         bridge.down(network, TAG, self.recorded, last).run(At())
 
     def wanted(self, networks: list[Network], endpoints: list[Endpoint], resolvers: dict[str, int] | None = None) -> Wanted:
-        return Wanted(networks, forwarding.guarded(self.recorded), forwarding.guarded6(self.recorded), endpoints, resolvers or {},
-                      forwarding.Outward(0, self.recorded).advertised)
+        return Wanted(networks, forwarding.Outward(0, self.recorded), endpoints, resolvers or {})
 
     def namespace(self, name: str) -> At:
         """A process in a network namespace of its own, and a name for `ip netns`."""

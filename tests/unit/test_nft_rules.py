@@ -135,8 +135,14 @@ def test_what_is_removed_is_added_first() -> None:
         "add element bridge minidocker_ab a { 1 }\ndelete element bridge minidocker_ab a { 1 }\n")
 
 
+def outward(four: str, six: str) -> forwarding.Outward:
+    """A host that forwarded nothing before, with one uplink of each family."""
+    return forwarding.Outward(1500, {f"net/ipv4/conf/{four}/forwarding": "0", "net/ipv6/conf/all/forwarding": "0",
+                                     f"net/ipv6/conf/{six}/forwarding": "0"})
+
+
 def test_a_rebuilt_table_starts_from_nothing() -> None:
-    wanted = ruleset.Wanted([NET, SIX], ["lan0"], ["lan1"], [place([Port(8080, 80)])], {"six": 40053})
+    wanted = ruleset.Wanted([NET, SIX], outward("lan0", "lan1"), [place([Port(8080, 80)])], {"six": 40053})
     script = ruleset.rebuilt("ab", wanted)
     assert script.startswith(ruleset.deletion("ab") + ruleset.skeleton("ab", closed6=True))
     assert script.removeprefix(ruleset.deletion("ab") + ruleset.skeleton("ab", closed6=True)).splitlines() == [
@@ -151,7 +157,7 @@ def test_what_has_no_bridge_is_not_in_the_tables() -> None:
     cable = Network("1fa9c1d2e4b5", "cable", "10.1.0.0/30", "", "", PTP)
     wire = Network("2fa9c1d2e4b5", "wire", "192.0.2.0/24", "192.0.2.9", "", MACVLAN, parent="lan0")
     places = [place(), place(network=cable), place(network=wire)]
-    wanted = ruleset.Wanted([cable, NET, wire], [], [], places, {})
+    wanted = ruleset.Wanted([cable, NET, wire], forwarding.Outward(1500, {}), places, {})
     assert wanted.networks == [NET] and wanted.endpoints == places[:1]
     for network in (cable, wire):
         assert endpoint.detach(network, "ab", place([Port(80, 80)], network=network)).steps == []
@@ -250,7 +256,7 @@ def test_the_bridge_has_ipv6_where_it_was_asked_for_alone() -> None:
 
 
 def test_a_reload_says_what_all_networks_need() -> None:
-    wanted = ruleset.Wanted([NET, SIX], ["lan0"], ["lan0"], [place()], {})
+    wanted = ruleset.Wanted([NET, SIX], outward("lan0", "lan0"), [place()], {})
     seen = others.Seen([base("ip", "filter", "FORWARD", "drop"), plain("filter", "DOCKER-USER")], "ab")
     steps = bridge.reload("ab", wanted, forwarding.Outward(0, BEFORE6), [NET, SIX] if seen.hook else ()).steps
     assert [type(step).__name__ for step in steps] == [

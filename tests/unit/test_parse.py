@@ -368,7 +368,7 @@ BAD: list[tuple[Callable[[str], object], str, str]] = [
       for text in ("fd00::", "fd00::/", "fd00::/129", "fd00::x/64", "fd00::%eth0/64")),
     *((parse_subnet.subnet, text, f"--subnet `{text}`: /16 to /96 are allowed; /64 is usual")
       for text in ("fd00::/97", "fd00::/15", "::/0")),
-    (parse_subnet.subnet, "fd00:9::1/64", "--subnet `fd00:9::1/64`: host bits are set"),
+    (parse_subnet.subnet, "fd00:9::1/64", "--subnet `fd00:9::1/64`: host bits are set; fd00:9::/64 is the subnet of this address"),
     *((
         parse_subnet.subnet, text,
         f"--subnet `{text}`: containers cannot have these addresses (unspecified, loopback, link-local or multicast)",
