@@ -21,7 +21,6 @@ from minidocker.kernel import namespaces, process
 from minidocker.network import names
 from minidocker.plan import At, Plan
 from minidocker.runtime.container import Launch
-from minidocker.spec.records import BRIDGE
 from minidocker.spec.request import RunRequest
 from minidocker.storage import containers
 
@@ -118,7 +117,8 @@ class Session:
             from minidocker.engine.ports import say_who_is_blind
 
             say_who_is_blind(host)
-        self._answer_names()
+        answers = wiring.answer(host, self.links, self.id, self.activations)
+        answers.run(At())
         self._pipes()
         launch = Launch(
             self.id, prepared.configuration(host), host.face, directory=self.run_directory,
@@ -126,18 +126,9 @@ class Session:
             filter=prepared.filter(host), stdio=self.stdio, die_with_parent=True,
         )  # fmt: skip
         if self.request.explain:
-            _tell(self.client, b"P" + os.fsencode((files + network + launch.plan).explain()))
+            _tell(self.client, b"P" + os.fsencode((files + network + answers + launch.plan).explain()))
         launch.create()
         return launch
-
-    def _answer_names(self) -> None:
-        """Have the DNS of its networks answered: by this monitor's starting it, where nobody has it yet."""
-        for link in self.links:
-            if link.network.driver == BRIDGE:
-                from minidocker.engine import resolver
-
-                activation = resolver.ensure(self.host, link.network, self.id[:12])
-                self.activations += [activation] if activation is not None else []
 
     def _pipes(self) -> None:
         """What becomes 0, 1 and 2 of the program; a terminal replaces all three when it is opened. -1 closes nothing."""
@@ -291,7 +282,7 @@ def planned(host: Host, request: RunRequest) -> Plan:
     document["process"]["cwd"] = prepared.view.inside(document["process"]["cwd"])
     launch = Launch(id, document, host.face, directory=host.run_directory(id), own=host.own_cgroup(request.cgroup_parent),
                     on_namespaces=wiring.plan(host, prepared, links), filter=prepared.filter(host))  # fmt: skip
-    return files + network + launch.plan
+    return files + network + wiring.answer(host, links, id, []) + launch.plan
 
 
 class _NotForReal(Exception):

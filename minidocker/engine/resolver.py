@@ -29,11 +29,13 @@ from minidocker.errors import KernelError, MinidockerError
 from minidocker.kernel import nfset, process
 from minidocker.network import ruleset
 from minidocker.network.ownership import FAMILY, table
+from minidocker.plan import NETWORK, At, Plan, Step, quote
 from minidocker.spec.records import BRIDGE
 from minidocker.storage import containers, networks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from minidocker.spec.records import Network
@@ -44,6 +46,38 @@ _TRIES = 20  # for a port that is free for UDP and for TCP
 _SERVER = "minidocker.network.dnsserver"
 _SIGTERM = 15
 _PATIENCE = 5.0
+
+
+class Answer(Step):
+    """A network's DNS, by whoever has it already or else by this monitor: what it has to watch for is added to `activations`."""
+
+    title = NETWORK
+    why = "names are asked for at the gateway's port 53; a monitor starts this with the first question"
+
+    def __init__(self, host: Host, network: Network, short_id: str, activations: list[Activation]) -> None:
+        self.host = host
+        self.network = network
+        self.short_id = short_id
+        self.activations = activations
+
+    def shell(self) -> str:
+        path = _path(self.host, self.network.name)
+        command = " ".join(map(quote, _server(self.host, self.network, "-", "-", path)))
+        return f"mkdir -p {quote(os.path.dirname(path))}\nsetsid {command} < /dev/null &> /dev/null &\nHELPERS=\"${{HELPERS:-}} $!\""
+
+    def describe(self) -> str:
+        return f"answer for the names of network `{self.network.name}`"
+
+    def apply(self, at: At) -> None:
+        activation = ensure(self.host, self.network, self.short_id)
+        if activation is not None:
+            self.activations.append(activation)
+
+
+def plan(host: Host, every: Iterable[Network], short_id: str, activations: list[Activation]) -> Plan:
+    """For each of the networks whose DNS nobody has yet."""
+    return Plan(Answer(host, network, short_id, activations) for network in every
+                if network.driver == BRIDGE and not is_locked(_path(host, network.name)))  # fmt: skip
 
 
 def ensure(host: Host, network: Network, short_id: str) -> Activation | None:
@@ -66,13 +100,18 @@ def _bound(host: Host, network: Network, short_id: str, lock: int) -> Activation
         with open(f"{directory}/port", "wb", buffering=0) as file:
             file.write(b"%d" % port)
         nfset.change(FAMILY, table(host.tag), [ruleset.resolver_element(network, port)])
+    return Activation(udp, tcp, lock, f"{directory}/hosts", short_id, _server(host, network, str(udp), str(tcp), str(lock)))
+
+
+def _server(host: Host, network: Network, udp: str, tcp: str, lock: str) -> list[str]:
+    """Its command line (dnsserver.serve)."""
     from minidocker.engine import interpreter
 
-    argv = [
-        *interpreter.command(), _SERVER, "serve", host.root, os.path.dirname(directory), network.name, network.gateway, network.subnet,
-        network.subnet6, str(int(network.internal)), str(udp), str(tcp), str(lock),
+    directory = os.path.dirname(host.names_directory(network.name))
+    return [
+        *interpreter.command(), _SERVER, "serve", host.root, directory, network.name, network.gateway, network.subnet, network.subnet6,
+        str(int(network.internal)), udp, tcp, lock,
     ]  # fmt: skip
-    return Activation(udp, tcp, lock, f"{directory}/hosts", short_id, argv)
 
 
 def _bind(ip: str) -> tuple[int, int, int]:
@@ -130,7 +169,7 @@ def _end(host: Host, name: str, network: Network | None, path: str) -> None:
     """A monitor that has the sockets for a container that has left is asked to start the server first: it cannot be ended itself."""
     deadline = time.monotonic() + _PATIENCE
     while is_locked(path):
-        server = _server(path)
+        server = _pid(path)
         if server:
             _terminate(server)
         elif network is not None and time.monotonic() < deadline:
@@ -150,7 +189,7 @@ def _forget_port(host: Host, name: str, network: Network | None) -> None:
         os.unlink(f"{host.names_directory(name)}/port")
 
 
-def _server(path: str) -> int:
+def _pid(path: str) -> int:
     """The pid of the server that has the lock, 0 where it is none (yet)."""
     with open(path, "rb", buffering=0) as file:
         pid = int(file.read() or 0)

@@ -18,6 +18,7 @@ from minidocker.storage import containers, networks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from minidocker.engine.activation import Activation
     from minidocker.network.ptp import Peer
 
 
@@ -50,6 +51,16 @@ def planned_up(host: Host, links: list[Link]) -> Plan:
             link.ready.mtu = link.ready.mtu or forwarding.observed(link.network, host.tag, before).mtu
             done += plan
     return done
+
+
+def answer(host: Host, links: list[Link], id: str, activations: list[Activation]) -> Plan:
+    """Have the DNS of its networks answered: by this monitor's starting it, where nobody has it yet."""
+    bridges = [link.network for link in links if link.network.driver == BRIDGE]
+    if not bridges:
+        return Plan()
+    from minidocker.engine import resolver
+
+    return resolver.plan(host, bridges, id[:12], activations)
 
 
 def plan(host: Host, prepared: Prepared, links: list[Link]) -> Plan:

@@ -16,7 +16,7 @@ import fcntl
 import os
 import select
 import time
-from _socket import socket
+from _socket import AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_STREAM, socket
 
 from minidocker.network import dns
 from minidocker.network.dnsforward import Forward, StreamForward
@@ -266,11 +266,22 @@ class Server:
 
 def serve(arguments: list[str]) -> None:
     """Serve until killed. `arguments`: data root (for whoever looks at ps), directory of the networks' directories, network, gateway,
-    subnet, IPv6 subnet or "", 1 when internal, descriptors of the UDP and the TCP socket, lock (see `_hold`)."""
+    subnet, IPv6 subnet or "", 1 when internal, descriptors of the UDP and the TCP socket ("-": it makes one, at port 53), lock (see `_hold`)."""
     _, directory, network, gateway, subnet, subnet6, internal, udp, tcp, lock = arguments
     _hold(lock)
     subnets = [dns.subnet(text) for text in (subnet, subnet6) if text]
-    Server(Networks(directory, network), gateway, subnets, internal == "1", socket(fileno=int(udp)), socket(fileno=int(tcp))).run()
+    datagrams, connections = _socket(SOCK_DGRAM, udp, gateway), _socket(SOCK_STREAM, tcp, gateway)
+    Server(Networks(directory, network), gateway, subnets, internal == "1", datagrams, connections).run()
+
+
+def _socket(kind: int, given: str, gateway: str) -> socket:
+    if given != "-":
+        return socket(fileno=int(given))
+    made = socket(AF_INET, kind | SOCK_CLOEXEC)
+    made.bind((gateway, 53))
+    if kind == SOCK_STREAM:
+        made.listen(_CONNECTIONS)
+    return made
 
 
 def _hold(lock: str) -> None:

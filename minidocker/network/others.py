@@ -14,10 +14,12 @@ from minidocker.plan import NETWORK, At, Step, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from typing import Any
 
     from minidocker.spec.records import Network
+
+Chain = tuple[str, str, str]  # family, table, name
 
 _HOOK = ("ip", "filter", "DOCKER-USER")
 _DOCKERS = ("ip", "filter", "FORWARD")
@@ -29,22 +31,21 @@ _FAMILIES = ("ip", "ip6", "inet")
 class Seen:
     """The foreign rules that matter to containers: `hook` whether docker's chain is there and docker drops by policy; `drops` the base
     chains (family, table, chain) at the forward hook, and `refuses` those at the input hook, that let nothing pass which they do not know;
-    `ufw` whether ufw's chains are there. `knows` says whether a table has a rule that lets a bridge pass."""
+    `ufw` whether ufw's chains are there. `knows` says whether a base chain has a rule, itself or in a chain that it leads to, which lets a
+    bridge pass."""
 
-    __slots__ = ("_known", "drops", "hook", "refuses", "ufw")
+    __slots__ = ("_accepting", "_rules", "drops", "hook", "refuses", "ufw")
 
     def __init__(self, ruleset: list[dict[str, Any]], tag: str) -> None:
         chains = {_key(item["chain"], "name"): item["chain"] for item in ruleset if "chain" in item}
-        last: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self._rules: dict[Chain, list[dict[str, Any]]] = {key: [] for key in chains}
         for item in ruleset:
             if "rule" in item:
-                last[_key(item["rule"], "chain")] = item["rule"]
-        accepting = {key for key, rule in last.items() if _ends_all(rule, ("accept",))}
-        self._known = {(rule["family"], rule["table"], name) for item in ruleset if (rule := item.get("rule"))
-                       for name in _let_pass(rule, accepting)}  # fmt: skip
+                self._rules.setdefault(_key(item["rule"], "chain"), []).append(item["rule"])
+        self._accepting = {key for key, rules in self._rules.items() if _ends_all(rules, ("accept",))}
         closed = [
             key for key, chain in chains.items()
-            if key[0] in _FAMILIES and key[:2] != (FAMILY, table(tag)) and (chain.get("policy") == "drop" or _ends_all(last.get(key)))
+            if key[0] in _FAMILIES and key[:2] != (FAMILY, table(tag)) and (chain.get("policy") == "drop" or _ends_all(self._rules[key]))
         ]  # fmt: skip
         forward = [key for key in closed if chains[key].get("hook") == "forward"]
         self.hook = _HOOK in chains and _DOCKERS in forward
@@ -52,28 +53,41 @@ class Seen:
         self.drops = [key for key in forward if not (self.hook and key == _DOCKERS)]
         self.refuses = [key for key in closed if chains[key].get("hook") == "input" and key[0] != "ip6"]  # DNS is asked by IPv4
 
-    def knows(self, key: tuple[str, str, str], bridge: str) -> bool:
-        return (*key[:2], bridge) in self._known
+    def knows(self, key: Chain, bridge: str) -> bool:
+        return any(bridge in _let_pass(rule, self._accepting) for chain in self._led_to(key) for rule in self._rules.get(chain, ()))
+
+    def _led_to(self, key: Chain) -> set[Chain]:
+        """The chain, and all that a packet in it may be led to."""
+        found, waiting = {key}, [key]
+        while waiting:
+            targets = {target for rule in self._rules.get(waiting.pop(), ()) for target in _targets(rule)} - found
+            found |= targets
+            waiting += targets
+        return found
 
 
-def _let_pass(rule: dict[str, Any], accepting: Collection[tuple[str, str, str]]) -> list[str]:
+def _let_pass(rule: dict[str, Any], accepting: Collection[Chain]) -> list[str]:
     """The interfaces by which a rule lets come in what it then accepts, itself or by a chain that does (a zone of firewalld's)."""
     statements = rule.get("expr", [])
-    family, name = rule["family"], rule["table"]
-    targets = [(family, name, one[verb]["target"]) for one in statements for verb in ("goto", "jump") if verb in one]
-    if not any("accept" in statement for statement in statements) and not any(target in accepting for target in targets):
+    if not any("accept" in statement for statement in statements) and not any(target in accepting for target in _targets(rule)):
         return []
     matches = (statement["match"] for statement in statements if "match" in statement)
     return [str(match["right"]) for match in matches if match.get("left") == {"meta": {"key": "iifname"}}]
 
 
-def _key(item: dict[str, Any], name: str) -> tuple[str, str, str]:
+def _targets(rule: dict[str, Any]) -> list[Chain]:
+    """The chains to which a rule leads."""
+    place = rule["family"], rule["table"]
+    return [(*place, one[verb]["target"]) for one in rule.get("expr", []) for verb in ("goto", "jump") if verb in one]
+
+
+def _key(item: dict[str, Any], name: str) -> Chain:
     return item["family"], item["table"], item[name]
 
 
-def _ends_all(rule: dict[str, Any] | None, verdicts: Collection[str] = ("drop", "reject")) -> bool:
+def _ends_all(rules: Sequence[dict[str, Any]], verdicts: Collection[str] = ("drop", "reject")) -> bool:
     """Whether a chain's last rule drops or rejects whatever came so far (firewalld's way), or has another one of `verdicts` for it."""
-    statements = [statement for statement in (rule or {}).get("expr", []) if "counter" not in statement]
+    statements = [statement for rule in rules[-1:] for statement in rule.get("expr", []) if "counter" not in statement]
     return len(statements) == 1 and any(verdict in statements[0] for verdict in verdicts)
 
 
@@ -97,7 +111,7 @@ def advice(seen: Seen, bridge: str, ipv6: bool = False) -> list[str]:
     return lines + [f"{' '.join(key)} {refuse}: {_admit(key, seen.ufw, bridge)}" for key in seen.refuses if not seen.knows(key, bridge)]
 
 
-def _pass(key: tuple[str, str, str], ufw: bool, bridge: str) -> str:
+def _pass(key: Chain, ufw: bool, bridge: str) -> str:
     family, name, chain = key
     if name == "firewalld":
         return _zone(bridge)
@@ -110,7 +124,7 @@ def _pass(key: tuple[str, str, str], ufw: bool, bridge: str) -> str:
     return " && ".join(rules)
 
 
-def _admit(key: tuple[str, str, str], ufw: bool, bridge: str) -> str:
+def _admit(key: Chain, ufw: bool, bridge: str) -> str:
     family, name, chain = key
     if name == "firewalld":
         return _zone(bridge)

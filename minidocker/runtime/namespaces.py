@@ -151,7 +151,7 @@ class AwaitNamespaces(Step):
     def shell(self) -> str:
         return (
             'until PID=$(pgrep -P "$CHILD"); do kill -0 "$CHILD"; sleep 0.01; done\n'
-            'trap \'kill -9 "$PID" 2> /dev/null || :\' EXIT\n'
+            'trap \'kill -9 "$PID" ${HELPERS:-} 2> /dev/null || :\' EXIT\n'
             'until read -r -t 0.1 _ <&8; do kill -0 "$CHILD"; done'
         )
 

@@ -25,6 +25,8 @@ from tests.bench.measure import output
 
 __all__ = ["Place", "made", "markdown", "output", "stopwatch"]
 
+_PATIENCE = 60.0  # seconds that removing everything may take
+
 
 class Place(measure.Ours):
     """minidocker in the pretend host: `work` a directory on a real disk, `rootfs` a busybox with the Go server."""
@@ -97,12 +99,8 @@ class Place(measure.Ours):
 
     def end(self) -> None:
         """Remove every container, as a user does; then what that has left, which is said, as it is a fault."""
-        try:
-            self.clean()
-            for network in self("network", "ls", "-q").split():
-                self("network", "rm", network)
-        except SystemExit as error:
-            print(f"cleaning up: {error}", file=sys.stderr)
+        self._tidy("ps", "-aq", then=("rm", "-f"))
+        self._tidy("network", "ls", "-q", then=("network", "rm"))
         processes = _until_none(self.processes)
         for pid, words in processes.items():
             print(f"left behind, and killed: process {pid} {' '.join(words)[:200]}", file=sys.stderr)
@@ -114,6 +112,19 @@ class Place(measure.Ours):
             print(f"left behind, and removed: {directory}", file=sys.stderr)
             with contextlib.suppress(OSError):
                 directory.rmdir()
+
+    def _tidy(self, *listing: str, then: tuple[str, ...]) -> None:
+        """Whatever `listing` names is given to the command `then`; in a session of its own, where no Ctrl-C of ours gets."""
+        words = self.command.split()
+        done = subprocess.run([*words, *listing], capture_output=True, text=True, start_new_session=True)
+        if done.returncode == 0 and done.stdout.split():
+            words += [*then, *done.stdout.split()]
+            try:
+                done = subprocess.run(words, capture_output=True, text=True, start_new_session=True, timeout=_PATIENCE)
+            except subprocess.TimeoutExpired:
+                print(f"minidocker {' '.join(then)} did not end within {_PATIENCE:.0f} s", file=sys.stderr)
+        if done.returncode:
+            print(f"cleaning up: {done.stderr}", file=sys.stderr)
 
 
 def _until_none(look, patience: float = 2.0):  # type: ignore[no-untyped-def]
@@ -138,7 +149,7 @@ def made() -> Iterator[Place]:
             yield place
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # one Ctrl-C is enough, and two leave nothing behind either
+            signal.signal(number, lambda *_: None)  # one is enough, and two leave nothing behind either; not SIG_IGN, which is inherited
         if place is not None:
             place.end()
         shutil.rmtree(work)

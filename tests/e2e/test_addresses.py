@@ -285,7 +285,8 @@ def test_create_again(md: Minidocker) -> None:
     other = said("network `front` exists already, and is another than was asked for", "minidocker network inspect front shows it")
     for options in (
         ("--subnet", "10.78.0.0/24"), ("--subnet", "10.77.0.0/24", "--gateway", "10.77.0.9"), ("--mtu", "1400"), ("--ipv6",),
-        ("--isolated",), ("--bridge", "front2"), ("--label", "a=c"), ("--driver", "ptp"), ("--ip-range", "10.77.0.0/28", "--subnet", "10.77.0.0/24"),
+        ("--isolated",), ("--bridge", "front2"), ("--label", "a=c"), ("--driver", "ptp"),
+        ("--ip-range", "10.77.0.0/28", "--subnet", "10.77.0.0/24"),
     ):  # fmt: skip
         given = [word for word in again if "ptp" not in options or word != "--internal"]
         assert md.refused(*given, *options, "front", code=1) == other, options

@@ -42,9 +42,10 @@ sys.path[:0] = {[str(REPOSITORY), str(Path(click.__file__).parents[1])]!r}
 signal, goal = (19, sys.argv.pop(1)[1:]) if sys.argv[1].startswith("-") else (9, sys.argv.pop(1))
 effects = set("write pwrite unlink rename mkdir makedirs rmdir symlink link ftruncate fork open execve execv posix_spawn dup2 chmod fchmod "
               "send sendto sendmsg sendall bind listen flock lockf execute pidfd_send_signal _exit _checked".split())
-seen, kill, pid, write, opened, shut = 0, os.kill, os.getpid, os.write, os.open, os.close
+seen, kill, pid, write = 0, os.kill, os.getpid, os.write
 outside = ("__main__.py", "imports.py")
 last = int(goal) if goal.isdigit() else 0
+file = -1 if last else os.open(goal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
 def look(frame, event, what):
     global seen
     if event == "c_call":
@@ -71,9 +72,10 @@ def look(frame, event, what):
         while frame is not None and len(trail) < 6:
             trail.append(os.path.basename(frame.f_code.co_filename)[:-3] + "." + frame.f_code.co_name)
             frame = frame.f_back
-        file = opened(goal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        write(file, f"{{pid()}} {{seen}} {{name}} {{' < '.join(trail)}}\\n".encode())
-        shut(file)
+        try:
+            write(file, f"{{pid()}} {{seen}} {{name}} {{' < '.join(trail)}}\n".encode())
+        except OSError:
+            pass  # it has closed all that it does not know, as what is about to exec does
         sys.setprofile(look)
 from minidocker.__main__ import start
 sys.setprofile(look)

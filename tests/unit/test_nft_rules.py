@@ -391,6 +391,27 @@ def test_a_firewall_that_has_a_rule_for_the_bridge_is_not_named_again() -> None:
         assert len(others.advice(others.Seen([closed, other], "ab"), "br0")) == 1
 
 
+ACCEPTS = ({"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "br0"}}, {"accept": None})
+LEADS = ({"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "br0"}}, {"goto": {"target": "trusted"}})
+
+
+@pytest.mark.parametrize(
+    ("rules", "silent"),
+    [
+        ([rule("inet", "mine", "through", *ACCEPTS)], True),
+        ([rule("inet", "mine", "through", {"jump": {"target": "more"}}), rule("inet", "mine", "more", *ACCEPTS)], True),
+        ([rule("inet", "mine", "through", *LEADS), rule("inet", "mine", "trusted", {"counter": None}, {"accept": None})], True),
+        ([rule("inet", "mine", "through", *LEADS), rule("inet", "mine", "trusted", {"drop": None})], False),
+        ([rule("inet", "mine", "elsewhere", *ACCEPTS)], False),
+        ([rule("inet", "other", "through", *ACCEPTS)], False),
+    ],
+)
+def test_who_lets_the_bridge_pass_already_is_not_told_to(rules: list[dict[str, object]], silent: bool) -> None:
+    """By a rule of that chain, or of one that it leads to; a rule of another chain, at another hook, lets nothing pass here."""
+    seen = others.Seen([base("inet", "mine", "through", "drop"), *rules], "ab")
+    assert (others.advice(seen, "br0") == []) == silent
+
+
 def test_what_passes_is_not_named() -> None:
     ruleset = [
         base("inet", "a", "through", "accept"), rule("inet", "a", "through", {"match": {}}, {"drop": None}),
