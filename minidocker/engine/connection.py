@@ -149,7 +149,7 @@ def _join(host: Host, record: Record, network: Network, place: Endpoint) -> None
     if netns < 0:
         raise StateError(f"container `{record.name}` has just ended")
     before, after = _members(host, record, but=network.name), _members(host, record)
-    link = Link(network, place, default=_way_out(after) == network.name)
+    link = Link(network, place, default=_way_out(after) == network.name, default6=_way_out(after, ipv6=True) == network.name)
     try:
         wiring.bring_up(host, [link])
         if network.driver == PTP:
@@ -158,7 +158,7 @@ def _join(host: Host, record: Record, network: Network, place: Endpoint) -> None
         for _, old in before:
             if place.ports:  # they were at the network that gave the default route so far
                 plan += endpoint.withdrawn(host.tag, _with_ports(old, place))
-        plan += endpoint.attach(network, host.tag, place, link.ready, link.default, link.peer)
+        plan += endpoint.attach(network, host.tag, place, link.ready, link.default, link.peer, link.default6)
         plan.run(At(pid=record.pid, netns=netns))
     finally:
         os.close(netns)
@@ -197,9 +197,9 @@ def _members(host: Host, record: Record, but: str = "") -> list[tuple[Network, E
     return [(networks.find(host.state, place.network), place) for place in places if place.network != but]
 
 
-def _way_out(members: list[tuple[Network, Endpoint]]) -> str:
-    """The network that gives the default route, "" for none."""
-    found = containers.default([place for network, place in members if inside.leads_out(network)])
+def _way_out(members: list[tuple[Network, Endpoint]], ipv6: bool = False) -> str:
+    """The network that gives the default route, that of IPv6 when `ipv6`; "" for none."""
+    found = containers.default([place for network, place in members if inside.leads_out(network) and (place.ip6 or not ipv6)])
     return found.network if found else ""
 
 
@@ -263,10 +263,11 @@ def _leave_names(host: Host, record: Record, network: Network, place: Endpoint) 
 def _next_way_out(host: Host, record: Record, netns: int) -> None:
     """The default route and the published ports by the network that gives it now."""
     members = _members(host, record)
+    way_out, way_out6 = _way_out(members), _way_out(members, ipv6=True)
     for network, place in members:
-        if network.name == _way_out(members):
-            plan = Plan([inside.Reroute(network, place)])
-            if network.driver == BRIDGE:
+        if network.name in (way_out, way_out6):
+            plan = Plan([inside.Reroute(network, place, network.name == way_out, network.name == way_out6)])
+            if network.name == way_out and network.driver == BRIDGE:
                 plan += endpoint.published(network, host.tag, place)
             plan.run(At(pid=record.pid, netns=netns))
 

@@ -18,16 +18,19 @@ if TYPE_CHECKING:
 
 
 class Link:
-    """A container's place in one network. `made`: this run made the network; `default`: its gateway gives the default route; `ready`: how
-    the bridge is; `peer`: the other container of a ptp network."""
+    """A container's place in one network. `made`: this run made the network; `default`: its gateway gives the default route, `default6`:
+    that of IPv6; `ready`: how the bridge is; `peer`: the other container of a ptp network."""
 
-    __slots__ = ("default", "endpoint", "made", "network", "peer", "ready")
+    __slots__ = ("default", "default6", "endpoint", "made", "network", "peer", "ready")
 
-    def __init__(self, network: Network, endpoint: Endpoint, made: bool = False, default: bool = False) -> None:
+    def __init__(
+        self, network: Network, endpoint: Endpoint, made: bool = False, default: bool = False, default6: bool = False
+    ) -> None:
         self.network = network
         self.endpoint = endpoint
         self.made = made
         self.default = default
+        self.default6 = default6
         self.ready: ownership.Ready | None = None
         self.peer: Peer | None = None
 
@@ -137,9 +140,10 @@ def _address6(network: Network, asked: Attachment, ip: str) -> str:
 
 
 def _choose_default(links: list[Link]) -> None:
-    way_out = containers.default([link.endpoint for link in links if inside.leads_out(link.network)])
+    out = [link.endpoint for link in links if inside.leads_out(link.network)]
+    way_out, way_out6 = containers.default(out), containers.default([endpoint for endpoint in out if endpoint.ip6])
     for link in links:
-        link.default = link.endpoint is way_out
+        link.default, link.default6 = link.endpoint is way_out, link.endpoint is way_out6
 
 
 def publisher(links: list[Link]) -> Link:

@@ -145,7 +145,7 @@ def remove(host: Host, reference: str) -> None:
             bridge.down(network, host.tag, recorded(host), last).run(At())
             if last:
                 networks.set_setting(state, _FORWARDING, "")
-    rootfs.remove_tree(host.names_directory(network.name))
+        rootfs.remove_tree(host.names_directory(network.name))  # before it is forgotten: afterwards nobody would know whose it was
 
 
 def prune(host: Host) -> list[str]:

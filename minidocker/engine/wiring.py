@@ -73,7 +73,7 @@ def plan(host: Host, prepared: Prepared, links: list[Link]) -> Plan:
     for link in links:
         if link.network.driver == PTP:
             link.peer = peer(host, link)
-        made += endpoint.attach(link.network, host.tag, link.endpoint, link.ready, link.default, link.peer)
+        made += endpoint.attach(link.network, host.tag, link.endpoint, link.ready, link.default, link.peer, link.default6)
     return made
 
 

@@ -266,7 +266,8 @@ class Server:
 
 def serve(arguments: list[str]) -> None:
     """Serve until killed. `arguments`: data root (for whoever looks at ps), directory of the networks' directories, network, gateway,
-    subnet, IPv6 subnet or "", 1 when internal, descriptors of the UDP and the TCP socket ("-": it makes one, at port 53), lock (see `_hold`)."""
+    subnet, IPv6 subnet or "", 1 when internal, descriptors of the UDP and the TCP socket (or "-" for one that it makes, at port 53), lock
+    (see `_hold`)."""
     _, directory, network, gateway, subnet, subnet6, internal, udp, tcp, lock = arguments
     _hold(lock)
     subnets = [dns.subnet(text) for text in (subnet, subnet6) if text]

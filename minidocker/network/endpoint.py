@@ -36,12 +36,13 @@ _IPV6_MINIMUM_MTU = 1280  # below it the kernel gives an interface no IPv6 state
 
 
 def attach(
-    network: Network, tag: str, endpoint: Endpoint, bridge: Ready | None = None, default: bool = True, peer: Peer | None = None
+    network: Network, tag: str, endpoint: Endpoint, bridge: Ready | None = None, default: bool = True, peer: Peer | None = None,
+    default6: bool | None = None,
 ) -> Plan:
     """Connect a container: its interface, its addresses and routes inside, its published ports. `bridge` is what `ready` found (else the
-    bridge is looked up when the plan is run); `default` says that it has its default route by this network; `peer` is the other container
-    of a ptp network. `At.netns` is the container's namespace."""
-    configure = inside.Configure(network, endpoint, default)
+    bridge is looked up when the plan is run); `default` says that it has its default route by this network, `default6` (else the same) that
+    of IPv6; `peer` is the other container of a ptp network. `At.netns` is the container's namespace."""
+    configure = inside.Configure(network, endpoint, default, default6)
     if network.driver == PTP:
         from minidocker.network import ptp
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_MTU = 1500
 FORWARDING_OF_ALL6 = "net/ipv6/conf/all/forwarding"
 _FORWARDING4, _FORWARDING6, _ACCEPT_RA = "net/ipv4/conf/{}/forwarding", "net/ipv6/conf/{}/forwarding", "net/ipv6/conf/{}/accept_ra"
+_DISABLE6 = "net/ipv6/conf/{}/disable_ipv6"
 _NOT_UNICAST6 = ("fe80:", "ff")
 
 
@@ -95,6 +96,8 @@ def observed(network: Network, tag: str, recorded: dict[str, str]) -> Outward:
         for link in filter(_foreign, links.values()):
             _note(before, _FORWARDING6.format(link.name), switched or link.name in by_others6)
         for link, _ in ways_out + _uplinks(routes6, links):
+            if settings.read(_DISABLE6.format(link.name)) == "1":
+                continue  # it hears no advertisement
             name = _ACCEPT_RA.format(link.name)
             if before.get(_FORWARDING6.format(link.name)) == "0" and (settings.read(name) == "1" or link.name in believed):
                 before.setdefault(name, "1")

@@ -25,7 +25,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from minidocker.kernel.netlink import Message
     from minidocker.spec.records import Endpoint, Network
 
 _INSIDE = "nsenter --net=/proc/$PID/ns/net"
@@ -46,8 +45,8 @@ def _addresses(network: Network, endpoint: Endpoint) -> list[tuple[str, int]]:
     return [*found, (endpoint.ip6, prefix_length(network.subnet6))] if endpoint.ip6 else found
 
 
-def _gateways(network: Network, endpoint: Endpoint) -> list[str]:
-    return [network.gateway, *([network.gateway6] if endpoint.ip6 else [])]
+def _gateways(network: Network, endpoint: Endpoint, ipv4: bool = True, ipv6: bool = True) -> list[str]:
+    return [*([network.gateway] if ipv4 else []), *([network.gateway6] if endpoint.ip6 and ipv6 else [])]
 
 
 def _ipv6_settings(interface: str) -> list[tuple[str, str]]:
@@ -58,15 +57,17 @@ def _ipv6_settings(interface: str) -> list[tuple[str, str]]:
 
 
 class Configure(Step):
-    """An interface of the container's, and lo, from inside its namespace; `default` says that its gateway gives the default route."""
+    """An interface of the container's, and lo, from inside its namespace; `default` says that its gateway gives the default route,
+    `default6` (else the same) that it gives that of IPv6."""
 
     title = NETWORK
     why = "the other end: its address and the way out"
 
-    def __init__(self, network: Network, endpoint: Endpoint, default: bool) -> None:
+    def __init__(self, network: Network, endpoint: Endpoint, default: bool, default6: bool | None = None) -> None:
         self.network = network
         self.endpoint = endpoint
-        self.default = default and leads_out(network)
+        out = leads_out(network)
+        self.defaults = _gateways(network, endpoint, out and default, out and (default if default6 is None else default6))
 
     def shell(self) -> str:
         name = quote(self.endpoint.interface)
@@ -79,7 +80,7 @@ class Configure(Step):
         if self.network.driver == BRIDGE:
             commands += [f"ip neigh replace {gateway} lladdr {bridge_mac(self.network)} dev {name} nud permanent"
                          for gateway in _gateways(self.network, self.endpoint)]  # fmt: skip
-        return in_there(commands + (_default_commands(self.network, self.endpoint) if self.default else []))
+        return in_there(commands + _default_commands(self.endpoint, self.defaults))
 
     def describe(self) -> str:
         return f"configure `{self.endpoint.interface}` of `{self.endpoint.container_name}`"
@@ -97,39 +98,35 @@ class Configure(Step):
             if self.network.driver == BRIDGE:  # the bridge's MAC is ours to know; a ptp network has no gateway, a macvlan's is a stranger
                 gateways = _gateways(self.network, self.endpoint)
                 messages += [neighbour_add(link.index, gateway, bridge_mac(self.network)) for gateway in gateways]
-            if self.default:
-                messages += _default_messages(link.index, self.network, self.endpoint)
-            netlink.batch(messages)
+            netlink.batch(messages + [default_route(link.index, gateway) for gateway in self.defaults])
 
 
-def _default_commands(network: Network, endpoint: Endpoint) -> list[str]:
-    return [f"ip {'-6 ' * (':' in gateway)}route replace default via {gateway} dev {quote(endpoint.interface)}"
-            for gateway in _gateways(network, endpoint)]  # fmt: skip
-
-
-def _default_messages(index: int, network: Network, endpoint: Endpoint) -> list[Message]:
-    return [default_route(index, gateway) for gateway in _gateways(network, endpoint)]
+def _default_commands(endpoint: Endpoint, gateways: Sequence[str]) -> list[str]:
+    return [f"ip {'-6 ' * (':' in gateway)}route replace default via {gateway} dev {quote(endpoint.interface)}" for gateway in gateways]
 
 
 class Reroute(Step):
-    """Give a container its default route by another of its networks."""
+    """Give a container its default route by another of its networks; `ipv4` and `ipv6` say of which families."""
 
     title = NETWORK
     why = "the default route goes by the network whose gateway has the highest priority, the first of equals"
 
-    def __init__(self, network: Network, endpoint: Endpoint) -> None:
-        self.network = network
+    def __init__(self, network: Network, endpoint: Endpoint, ipv4: bool = True, ipv6: bool = True) -> None:
         self.endpoint = endpoint
+        self.gateways = _gateways(network, endpoint, ipv4, ipv6)
 
     def shell(self) -> str:
-        return in_there(_default_commands(self.network, self.endpoint))
+        return in_there(_default_commands(self.endpoint, self.gateways))
+
+    def describe(self) -> str:
+        return f"set the default route of `{self.endpoint.container_name}`"
 
     def apply(self, at: At) -> None:
         with Socket(at.netns) as netlink:
             link = inspect_link(self.endpoint.interface, netlink)
             if link is None:
                 raise KernelError(self.describe(), errno.ENODEV)
-            netlink.batch(_default_messages(link.index, self.network, self.endpoint))
+            netlink.batch([default_route(link.index, gateway) for gateway in self.gateways])
 
 
 class Unplug(Step):

@@ -53,9 +53,9 @@ def way_out(name: str) -> list[tuple[str, str]]:
 
 
 def but_names(shown: Picture) -> Picture:
-    """Without the hosts files of networks, which stay as long as these do, and the lock files of containers that were connected."""
-    skipped = ("networks", "resolvers")
-    return {**shown, "run": [path for path in shown["run"] if not path.startswith(skipped) and not path.endswith("/connecting")]}
+    """Without the hosts files of networks, which stay as long as these do, and what is kept for containers that have been connected."""
+    skipped, kept = ("networks", "resolvers"), ("/connecting", "/hosts", "/hosts.new")
+    return {**shown, "run": [path for path in shown["run"] if not path.startswith(skipped) and not path.endswith(kept)]}
 
 
 def said(message: str, hint: str) -> str:

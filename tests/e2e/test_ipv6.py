@@ -592,3 +592,23 @@ def test_a_mate_is_found_by_name(shared: Minidocker) -> None:
             asking.sendto(dnslib.DNSRecord.question(name, kind).pack(), ("10.9.1.1", 53))
             answers = dnslib.DNSRecord.parse(asking.recv(2000)).rr
             assert [str(one.rdata) for one in answers] == [found], (name, kind)
+
+
+def test_each_family_has_its_default_route_by_the_first_network_that_has_it(six: None, md: Minidocker) -> None:
+    """One of IPv4 alone before one of both: what is sent by IPv6 has its way out all the same, whatever comes and goes."""
+
+    def routes() -> list[str]:
+        return [words[4] for family in ("-4", "-6")
+                if (words := md("exec", "one", "ip", family, "route", "show", "default").stdout.split())]  # fmt: skip
+
+    md("network", "create", "four")
+    for name in ("six", "seven"):
+        md("network", "create", "--ipv6", name, check=False)
+    md.start("--name", "one", "--net", "four", "--net", "six", "sleep", "1000")
+    assert routes() == ["eth0", "eth1"]
+    md("network", "connect", "--gw-priority", "2", "seven", "one")
+    assert routes() == ["eth2", "eth2"]
+    md("network", "disconnect", "seven", "one")
+    assert routes() == ["eth0", "eth1"]
+    md("network", "disconnect", "six", "one")
+    assert routes() == ["eth0"]

@@ -73,7 +73,7 @@ def look(frame, event, what):
             trail.append(os.path.basename(frame.f_code.co_filename)[:-3] + "." + frame.f_code.co_name)
             frame = frame.f_back
         try:
-            write(file, f"{{pid()}} {{seen}} {{name}} {{' < '.join(trail)}}\n".encode())
+            write(file, f"{{pid()}} {{seen}} {{name}} {{' < '.join(trail)}}\\n".encode())
         except OSError:
             pass  # it has closed all that it does not know, as what is about to exec does
         sys.setprofile(look)
@@ -209,10 +209,20 @@ class Stage:
         self.disconnect = ("network", "disconnect", "back", "victim")
         self.file = md.root.parent / "effects"
 
+    def last_of_connect(self) -> int:
+        """The number of the effect by which a second `connect` says that it is no longer half."""
+        for _ in range(2):
+            effects = self.injector.effects(self.file, *self.connect)
+            self.md(*self.disconnect)
+        pid = effects[0].split()[0]
+        return max(int(line.split()[1]) for line in effects if line.split()[0] == pid)
+
     def picture(self) -> Picture:
         """Of the machine, and of the victim from inside. Of its hosts file only what counts."""
         shown = but_names(picture(self.md, self.family))
-        shown["inside"] = [ip_in("victim", *what.split()) for what in ("addr", "-4 route", "-6 route", "neigh show nud permanent")]
+        shown["inside"] = [ip_in("victim", *what.split()) for what in ("-4 route", "-6 route", "neigh show nud permanent")]
+        shown["inside"] += [(link["ifname"], link["address"], link["mtu"], link["flags"], sorted(a["local"] for a in link["addr_info"]))
+                            for link in ip_in("victim", "addr") if link["ifname"] != "lo"]  # fmt: skip
         shown["resolv.conf"] = self.md("exec", "victim", "cat", "/etc/resolv.conf").stdout
         shown["hosts"] = {name: sorted(hosts(self.md, name).items()) for name in ("victim", *["other"] * self.inhabited)}
         return shown
@@ -252,7 +262,7 @@ INHABITED = pytest.mark.parametrize("inhabited", [False, True], ids=["an empty n
 
 @pytest.mark.slow
 @INHABITED
-@pytest.mark.parametrize("kind", ["connect", "disconnect"])
+@pytest.mark.parametrize("kind", ["connect", "first connect", "disconnect"])
 def test_killed_while_a_container_is_moved(
     md: Minidocker, family: Family, server: Path, kind: str, inhabited: bool  # noqa: F811
 ) -> None:
@@ -260,17 +270,29 @@ def test_killed_while_a_container_is_moved(
 
     def scene() -> tuple[list[str], Callable[[int], None]]:
         stage = Stage(md, family, server, inhabited)
-        words = stage.connect if kind == "connect" else stage.disconnect
+        words = stage.disconnect if kind == "disconnect" else stage.connect
+
+        def prepare() -> None:
+            if kind == "first connect":  # of this start
+                md("restart", "-t", "0", "victim")
+                poll(lambda: fetch("http://127.0.0.1:18080", "", 2) == "victim", "it serves")
+                Client("victim", "10.77.0.1").addresses("victim")
+
         for one in (stage.connect, stage.disconnect):  # what is kept for the next time is there
             md(*one)
         before = stage.picture()
+        prepare()
         if kind == "disconnect":
             md(*stage.connect)
         effects = stage.injector.effects(stage.file, *words)
-        if kind == "connect":
+        if kind != "disconnect":
             md(*stage.disconnect)
 
         def strike(number: int) -> None:
+            nonlocal before
+            prepare()
+            if kind == "first connect":
+                before = stage.picture()
             if kind == "disconnect":
                 md(*stage.connect)
             stage.injector.kill(number, *words)
@@ -505,11 +527,13 @@ def test_no_command_takes_back_what_another_has_just_finished(md: Minidocker, fa
     """`ps` sees a half connected container, and goes on when that is connected."""
 
     stage = Stage(md, family, server, True)
-    effects = stage.injector.effects(stage.file, *stage.connect)
-    pid = effects[0].split()[0]
-    last = max(int(line.split()[1]) for line in effects if line.split()[0] == pid)
+    last = stage.last_of_connect()
+    half = stage.injector.pause(last, *stage.connect)
+    effects = stage.injector.effects(stage.file, "ps")
+    assert half.go_on().returncode == 0
+    assert stage.is_connected()
     md(*stage.disconnect)
-    for number in sorted(numbered(stage.injector.effects(stage.file, "ps"))):
+    for number in sorted(numbered(effects)):
         half = stage.injector.pause(last, *stage.connect)
         looks = stage.injector.pause(number, "ps")
         done = [(one.returncode, one.stderr) for one in (half.go_on(), looks.go_on())]
@@ -525,10 +549,7 @@ def test_two_commands_finish_what_a_killed_one_has_left(md: Minidocker, family: 
 
     def scene() -> tuple[list[str], Callable[[int], None]]:
         stage = Stage(md, family, server, True)
-        effects = stage.injector.effects(stage.file, *stage.connect)
-        pid = effects[0].split()[0]
-        last = max(int(line.split()[1]) for line in effects if line.split()[0] == pid)
-        md(*stage.disconnect)
+        last = stage.last_of_connect()
         stage.injector.kill(last, *stage.connect)
         effects = stage.injector.effects(stage.file, "ps")
 
@@ -628,6 +649,8 @@ def test_twenty_containers_are_moved_at_once(md: Minidocker, family: Family, bus
     names = [f"c{n}" for n in range(many)]
     run = ["run", "-d", "--net", "front", "--rootfs", busybox]
     assert failures(at_once([command(md, *run, "--name", name, "sleep", "1000") for name in names])) == []
+    md("network", "connect", "back", "c0")
+    md("network", "disconnect", "back", "c0")  # a bridge is another after its first port
     before = but_names(picture(md, family))
     assert failures(at_once([command(md, "network", "connect", "back", name) for name in names])) == []
     places = {name: md.inspect(name)["NetworkSettings"]["Networks"]["back"] for name in names}
