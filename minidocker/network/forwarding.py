@@ -94,6 +94,8 @@ def observed(network: Network, tag: str, recorded: dict[str, str]) -> Outward:
         switched = recorded.get(FORWARDING_OF_ALL6) == "0"  # by us: what has come since has it on by that alone
         _note(before, _FORWARDING6.format("default"), switched or bool(by_others6))
         for link in filter(_foreign, links.values()):
+            if link.name == network.bridge:
+                continue  # ours, whose maker was killed before it had an alias
             _note(before, _FORWARDING6.format(link.name), switched or link.name in by_others6)
         for link, _ in ways_out + _uplinks(routes6, links):
             if settings.read(_DISABLE6.format(link.name)) == "1":

@@ -9,7 +9,8 @@ packet meets the same few of them, and a change is a few elements in one transac
     the host's own packet ─► output: published? ─► postrouting ─► out
 
 The family is inet, not ip: what is denied by interface is denied to IPv6 too. Our verdicts are `drop` for what nobody asked to
-have let in, and else silence: an `accept` ends only our own chain, so foreign policies stay in force.
+have let in, and else silence: an `accept` ends only our own chain, so foreign policies stay in force. What most packets meet stands first.
+That a container's sender is its own is not asked again of packets: no frame with another one gets that far.
 """
 
 from __future__ import annotations
@@ -51,12 +52,18 @@ _PACKETS = """\
 		iifname "lo" accept
 		ip daddr 127.0.0.0/8 drop
 		ip saddr 127.0.0.0/8 drop
-		iifname @bridges iifname . ip saddr != @own drop
-		ip saddr @subnets iifname . ip saddr != @own drop
-		ip daddr @subnets iifname . ip daddr != @own drop
-		iifname @bridges ip6 saddr != { ::, fe80::/10 } iifname . ip6 saddr != @own6 drop
-		ip6 saddr @subnets6 iifname . ip6 saddr != @own6 drop
-		ip6 daddr @subnets6 iifname . ip6 daddr != @own6 drop
+		iifname @bridges goto inside
+		ip saddr @subnets drop
+		ip daddr @subnets drop
+		ip6 saddr @subnets6 drop
+		ip6 daddr @subnets6 drop
+	}
+
+	chain inside {
+		iifname . ip daddr @own accept
+		iifname . ip6 daddr @own6 accept
+		ip daddr @subnets drop
+		ip6 daddr @subnets6 drop
 	}
 
 	chain published {
@@ -82,17 +89,21 @@ _PACKETS = """\
 
 	chain input {
 		type filter hook input priority filter; policy accept;
-		iifname @internal iifname . ip daddr != @own drop
-		iifname @internal ip6 daddr != { fe80::/10, ff00::/8 } iifname . ip6 daddr != @own6 drop
+		iifname @internal jump closed
+	}
+
+	chain closed {
+		iifname . ip daddr != @own drop
+		ip6 daddr != { fe80::/10, ff00::/8 } iifname . ip6 daddr != @own6 drop
 	}
 
 	chain forward {
 		type filter hook forward priority filter; policy accept;
+		tcp flags & (syn | rst) == syn iifname @bridges tcp option maxseg size set rt mtu
+		tcp flags & (syn | rst) == syn oifname @bridges tcp option maxseg size set rt mtu
+		ct state established,related accept
 		iifname . oifname @same accept
 		iifname . oifname @apart drop
-		iifname @bridges tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
-		oifname @bridges tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
-		ct state established,related accept
 		iifname @internal drop
 		ct status dnat accept
 		oifname @bridges drop
@@ -125,11 +136,11 @@ _FRAMES = """\
 
 	chain guard {
 		type filter hook prerouting priority -300; policy accept;
+		ether type ip iifname . ether saddr . ip saddr @senders accept
 		iifname @ports jump check
 	}
 
 	chain check {
-		ether type ip iifname . ether saddr . ip saddr @senders accept
 		ether type arp iifname . ether saddr . arp saddr ip @senders iifname . arp saddr ether . arp saddr ip @senders accept
 		icmpv6 type { nd-router-advert, nd-redirect } drop
 		icmpv6 type nd-neighbor-advert iifname . @th,64,128 @targets6 iifname . ether saddr . ip6 saddr @senders6 accept

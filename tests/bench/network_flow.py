@@ -27,7 +27,7 @@ from statistics import median
 
 from tests import pretend
 from tests.bench import measure
-from tests.bench.place import Place, markdown, output
+from tests.bench.place import Place, markdown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -228,8 +228,8 @@ def _take(compared: Compared, title: str, turn: int, options: argparse.Namespace
 
 def _wrk(netns: str, servers: list[str], pids: list[int], seconds: int) -> Result:
     """The unit is a request. Each of `servers` is asked by a wrk of its own from `netns`."""
-    for server in servers:  # they may only just have begun to listen, and the first connection is another's cost
-        output(*inside(netns, "curl", "-sf", "--retry", 20, "--retry-connrefused", "--retry-delay", 0, "-o", "/dev/null", f"http://{server}/"))
+    for server in servers:
+        _await(netns, server)
     words = pinned(0, "wrk", "-t", 1, "-c", _CONNECTIONS, "-d", f"{seconds}s")
     before = sum(map(_on_a_processor, pids)) + _of_children()
     asking = [subprocess.Popen(inside(netns, *words, f"http://{server}/"), stdout=subprocess.PIPE, text=True) for server in servers]
@@ -239,6 +239,16 @@ def _wrk(netns: str, servers: list[str], pids: list[int], seconds: int) -> Resul
         print("wrk met errors:\n" + "\n".join(told), file=sys.stderr)
     rate = sum(float(re.search(r"Requests/sec:\s*([\d.]+)", text).group(1)) for text in told)  # type: ignore[union-attr]
     return rate, used / seconds / rate
+
+
+def _await(netns: str, server: str) -> None:
+    """It may only just have begun to listen; and the first connection is no measure of the others."""
+    for _ in range(100):
+        done = subprocess.run(inside(netns, "curl", "-sf", "-m", 2, "-o", "/dev/null", f"http://{server}/"))
+        if done.returncode == 0:
+            return
+        time.sleep(0.05)
+    raise SystemExit(f"http://{server}/ does not answer: curl ended with {done.returncode}")
 
 
 def _on_a_processor(pid: int) -> float:

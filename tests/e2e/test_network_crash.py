@@ -251,7 +251,7 @@ class Stage:
 
 
 def assert_picture(stage: Stage, before: Picture) -> None:
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 10
     while (now := stage.picture()) != before:
         assert time.monotonic() < deadline, f"the machine has changed: {differences(before, now)}"
         time.sleep(0.05)
@@ -304,7 +304,7 @@ def test_killed_while_a_container_is_moved(
 
         return effects, strike
 
-    at_instants(scene, 8)
+    at_instants(scene, 5)
 
 
 @pytest.mark.slow
@@ -342,11 +342,11 @@ def test_killed_while_a_network_is_made_or_removed(md: Minidocker, family: Famil
             if records(md.root / "state.db")["networks"][-1:] and "new" in md("network", "ls", "--format", "{{.Name}}").stdout.split():
                 md(*use)
                 md("network", "rm", "new")
-            await_picture(md, before, family)
+            await_picture(md, before, family, 10)
 
         return effects, strike
 
-    at_instants(scene, 5)
+    at_instants(scene, 4)
 
 
 @pytest.mark.slow
@@ -395,11 +395,11 @@ def test_killed_while_a_container_of_two_networks_comes_or_goes(
 
         return effects, strike
 
-    at_instants(scene, 5)
+    at_instants(scene, 3)
 
 
 def await_picture_but_names(md: Minidocker, before: Picture, family: Family) -> None:  # noqa: F811
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 10
     while (now := but_names(picture(md, family))) != before:
         assert time.monotonic() < deadline, f"the machine has changed: {differences(before, now)}"
         time.sleep(0.02)
@@ -455,7 +455,7 @@ def test_a_container_ends_while_it_is_moved(
 
         return effects, strike
 
-    at_instants(scene, 4)
+    at_instants(scene, 3)
 
 
 BUSY = "minidocker: another command is changing the networks of container `victim`\n  hint: try again\n"
@@ -495,7 +495,7 @@ def test_two_connects_of_one_container(md: Minidocker, family: Family, server: P
 
         return effects, strike
 
-    at_instants(scene, 3, before_writing=6)
+    at_instants(scene, 2, before_writing=6)
 
 
 @pytest.mark.slow
@@ -563,7 +563,7 @@ def test_two_commands_finish_what_a_killed_one_has_left(md: Minidocker, family: 
 
         return effects, strike
 
-    at_instants(scene, 6)
+    at_instants(scene, 4)
 
 
 @pytest.mark.slow
@@ -595,7 +595,7 @@ def test_a_network_is_removed_while_a_container_is_connected(md: Minidocker, fam
 
         return effects, strike
 
-    at_instants(scene, 3, before_writing=6)
+    at_instants(scene, 2, before_writing=6)
 
 
 @pytest.mark.slow
@@ -637,7 +637,7 @@ def test_a_container_is_disconnected_while_it_starts(md: Minidocker, family: Fam
 
         return effects, strike
 
-    at_instants(scene, 4)
+    at_instants(scene, 3)
 
 
 @pytest.mark.slow
@@ -680,6 +680,7 @@ def test_all_monitors_and_servers_are_killed(md: Minidocker, family: Family, ser
     create(md, "cable", "10.77.2.0/30", "--driver", "ptp")
     md.run("--rm", "--net", "front", "-p", "18079:80", "true")
     md.run("--rm", "--net", "back", "-p", "18079:80", "true")
+    poll(lambda: not pretend.ip("link show master front") and not pretend.ip("link show master back"), "their cables are gone")
     before = but_names(picture(md, family))
     md.start("--name", "victim", "--net", "front", "--net", "cable", "-p", f"18080:{PORT}", server, "victim")
     for name in ("one", "two"):
@@ -707,7 +708,7 @@ def test_all_monitors_and_servers_are_killed(md: Minidocker, family: Family, ser
     def kernel(shown: Picture) -> Picture:
         return {kind: value for kind, value in but_names(shown).items() if kind not in ("data", "records")}
 
-    poll(lambda: kernel(picture(md, family)) == kernel(before), "all of it has gone", 3)
+    poll(lambda: kernel(picture(md, family)) == kernel(before), "all of it has gone")
     md("start", "victim", "one", "two", "three")
     poll(lambda: fetch("http://127.0.0.1:18080", "", 2) == "victim", "it serves")
     assert Client("one", "10.77.1.1").addresses("victim.back") == {ip_of(md, "victim", "back")}

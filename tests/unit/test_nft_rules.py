@@ -112,7 +112,7 @@ def test_the_order_of_judging() -> None:
         i for i, line in enumerate(frames) if line.startswith("ether type ip6"))
     assert frames[-1] == "drop", "what is not said is denied"
     forward = [line.strip() for line in chains["forward"].splitlines()]
-    assert forward.index("iifname . oifname @apart drop") < forward.index("ct state established,related accept")
+    assert forward.index("iifname . oifname @apart drop") < forward.index("ct status dnat accept")
     assert forward[-1] == "meta nfproto ipv6 jump closed6" and "iifgroup != 27748 drop" in chains["closed6"]
     assert "iifgroup" not in ruleset.skeleton("ab", closed6=False), "a host that forwarded IPv6 before goes on doing so"
     assert forward.index("iifname @internal drop") < forward.index("ct status dnat accept") < forward.index("oifname @bridges drop")
