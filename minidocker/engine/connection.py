@@ -8,6 +8,7 @@ Whoever finds a half one that nobody has the lock of takes it back (reconcile.py
 from __future__ import annotations
 
 import os
+import time
 
 from minidocker.engine import leases, namefiles, reconcile, resolver, wiring
 from minidocker.engine.host import Host, pass_on_lock
@@ -17,7 +18,7 @@ from minidocker.network import endpoint, inside, names
 from minidocker.plan import At, Plan
 from minidocker.runtime import enter
 from minidocker.runtime.container import State
-from minidocker.spec.records import BRIDGE, MOST_NETWORKS, PTP, Endpoint, Network
+from minidocker.spec.records import BRIDGE, MOST_NETWORKS, PTP, Endpoint, Network, Port
 from minidocker.spec.request import DEFAULT_NETWORK, Attachment, NetworkRequest, RunRequest
 from minidocker.storage import containers, networks
 from minidocker.storage.containers import Record
@@ -27,29 +28,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_PATIENCE, _PAUSE = 10.0, 0.01  # seconds that another command may take, and between two looks at it
+
+
 def connect(host: Host, attachment: Attachment, reference: str) -> None:
     """Put a container into a network: now, if it runs, and at every start."""
     reconcile.sweep(host)
     record = containers.find(host.state, reference)
-    request = record.request
     _refuse_mode(record)
     if attachment.name == DEFAULT_NETWORK and networks.get(host.state, DEFAULT_NETWORK) is None:
         from minidocker.engine import networks as management
 
         management.create(host, NetworkRequest(DEFAULT_NETWORK))  # on first use, as `run` does
-    network = networks.find(host.state, attachment.name)
-    attachment.name = network.name
-    if _asked(request, network) is not None:
-        raise ConflictError(f"container `{record.name}` is in network `{network.name}` already")
-    if len(request.networks) >= MOST_NETWORKS:
-        raise UsageError(f"container `{record.name}` is in {MOST_NETWORKS} networks already, and there can be no more")
+    attachment.name = networks.find(host.state, attachment.name).name
     if record.status == containers.EXITED:
-        request.mode = ""
-        request.networks.append(attachment)
-        containers.set_request(host.state, record.id, request)
+        with host.state.transaction():
+            _add(host, _again(host, record.id, containers.EXITED), attachment)
         return
     with _Lock(host, record):
-        place = _take(host, record, network, attachment)
+        record, network, place = _take(host, record.id, attachment)
         try:
             _join(host, record, network, place)
         except BaseException:
@@ -59,23 +56,23 @@ def connect(host: Host, attachment: Attachment, reference: str) -> None:
 
 
 def disconnect(host: Host, reference: str, name: str, force: bool) -> None:
-    """Take a container out of a network: now, if it runs, and for every start. With `force` what fails on the way is only told."""
+    """Take a container out of a network: now, if it runs, and for every start. With `force` what fails is only told."""
     reconcile.sweep(host)
     record = containers.find(host.state, reference)
     network = networks.find(host.state, name)
-    request = record.request
-    asked = _asked(request, network)
-    if asked is None:
-        raise StateError(f"container `{record.name}` is not in network `{network.name}`",
-                         f"minidocker network inspect {network.name} shows who is")
+    if record.status not in (containers.RUNNING, containers.EXITED):
+        raise StateError(f"container `{record.name}` is {record.status}", "try again when it runs")
     if record.status == containers.EXITED:
-        request.networks.remove(asked)
-        containers.set_request(host.state, record.id, request)
+        with host.state.transaction():
+            record = _again(host, record.id, containers.EXITED)
+            _refuse_stranger(record, network)
+            _drop(host, record, network)
         return
     with _Lock(host, record):
+        record = _again(host, record.id, containers.RUNNING)
+        _refuse_stranger(record, network)
         containers.set_connecting(host.state, record.id, network.name)
-        troubles: list[str] = []
-        _take_back(host, record.id, network.name, troubles)
+        troubles = _take_back(host, record.id, network.name, [])
         if troubles and not force:
             raise MinidockerError(f"disconnect `{record.name}` from network `{network.name}`: {'; '.join(troubles)}")
         for trouble in troubles:
@@ -83,9 +80,17 @@ def disconnect(host: Host, reference: str, name: str, force: bool) -> None:
 
 
 def undo(host: Host, id: str, network: str) -> None:
-    """Take back what somebody was connecting, or disconnecting, when he was killed."""
-    for trouble in _take_back(host, id, network, []):
-        host.notice(f"disconnecting {id[:12]} from `{network}`: {trouble}")
+    """Take back what somebody was connecting, or disconnecting, when he was killed; unless somebody else is faster."""
+    try:
+        lock = pass_on_lock(host.moving(id))
+    except (BlockingIOError, FileNotFoundError):
+        return
+    try:
+        if (id, network) in containers.half_connected(host.state):
+            for trouble in _take_back(host, id, network, []):
+                host.notice(f"disconnecting {id[:12]} from `{network}`: {trouble}")
+    finally:
+        os.close(lock)
 
 
 def _refuse_mode(record: Record) -> None:
@@ -98,39 +103,81 @@ def _refuse_mode(record: Record) -> None:
         raise StateError(f"container `{record.name}` is {record.status}", "try again when it runs")
 
 
+def _refuse_stranger(record: Record, network: Network) -> None:
+    if _asked(record.request, network) is None:
+        raise StateError(f"container `{record.name}` is not in network `{network.name}`",
+                         f"minidocker network inspect {network.name} shows who is")
+
+
 def _asked(request: RunRequest, network: Network) -> Attachment | None:
     return next((one for one in request.networks if one.name in (network.name, network.id)), None)
 
 
+def _again(host: Host, id: str, status: str) -> Record:
+    """The record as it is now that nobody else can change it. Raises StateError where it is no longer `status`."""
+    record = containers.get(host.state, id)
+    if record is None:
+        raise StateError(f"container {id[:12]} has just been removed")
+    if record.status != status:
+        raise StateError(f"container `{record.name}` has just {'ended' if status == containers.RUNNING else 'been started'}")
+    return record
+
+
 class _Lock:
-    """One command at a time changes a running container's networks."""
+    """One command at a time changes a running container's networks, and it does not end meanwhile."""
 
     __slots__ = ("_descriptor", "_name", "_path")
 
     def __init__(self, host: Host, record: Record) -> None:
-        self._path = reconcile.connecting(host, record.id)
+        self._path = host.moving(record.id)
         self._name = record.name
 
     def __enter__(self) -> None:
-        try:
-            self._descriptor = pass_on_lock(self._path)
-        except BlockingIOError:
-            raise StateError(f"another command is changing the networks of container `{self._name}`", "try again") from None
-        except FileNotFoundError:
-            raise StateError(f"container `{self._name}` has just ended") from None
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._descriptor = pass_on_lock(self._path)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StateError(f"another command is changing the networks of container `{self._name}`", "try again") from None
+                time.sleep(_PAUSE)
+            except FileNotFoundError:
+                raise StateError(f"container `{self._name}` has just ended") from None
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
 
-def _take(host: Host, record: Record, network: Network, attachment: Attachment) -> Endpoint:
-    """The first write: the lease, and what is to be at the next start. Refuses what cannot be, before anything has changed."""
+def _add(host: Host, record: Record, attachment: Attachment) -> Network:
+    """Note a network for the container's next start. In a transaction: what is refused is refused by what is true then."""
     request = record.request
+    network = networks.find(host.state, attachment.name)
+    if _asked(request, network) is not None:
+        raise ConflictError(f"container `{record.name}` is in network `{network.name}` already")
+    if len(request.networks) >= MOST_NETWORKS:
+        raise UsageError(f"container `{record.name}` is in {MOST_NETWORKS} networks already, and there can be no more")
+    request.mode = ""
+    request.networks.append(attachment)
+    containers.set_request(host.state, record.id, request)
+    return network
+
+
+def _drop(host: Host, record: Record, network: Network) -> None:
+    """Note that its next start is without a network."""
+    request = record.request
+    request.networks = [one for one in request.networks if one.name not in (network.name, network.id)]
+    containers.set_request(host.state, record.id, request)
+
+
+def _take(host: Host, id: str, attachment: Attachment) -> tuple[Record, Network, Endpoint]:
+    """The first write: the lease, and what is to be at the next start. Refuses what cannot be, before anything has changed."""
     with host.state.transaction() as state:
-        places = containers.endpoints(state, record).get(record.id, [])
-        taken = {place.number for place in places}
+        record = _again(host, id, containers.RUNNING)
+        network = _add(host, record, attachment)
+        taken = {place.number for place in containers.endpoints(state, record).get(record.id, [])}
         number = next(n for n in range(MOST_NETWORKS) if n not in taken)
-        owner = Owner(record.id, record.name, record.generation, request.hostname, record.addresses)
+        owner = Owner(record.id, record.name, record.generation, record.request.hostname, record.addresses)
         leases.lease(host, network, attachment, owner, number, connecting=True)
         [place] = [one for one in containers.endpoints(state, record)[record.id] if one.network == network.name]
         if place.ports and network.driver != BRIDGE:
@@ -138,10 +185,7 @@ def _take(host: Host, record: Record, network: Network, attachment: Attachment) 
                 f"network `{network.name}` would give the default route, and by it the ports of `{record.name}` cannot be published",
                 "give it a lower --gw-priority",
             )
-        request.mode = ""
-        request.networks.append(attachment)
-        containers.set_request(state, record.id, request)
-    return place
+    return record, network, place
 
 
 def _join(host: Host, record: Record, network: Network, place: Endpoint) -> None:
@@ -220,30 +264,30 @@ def _rewrite_resolv_conf(
 
 
 def _take_back(host: Host, id: str, name: str, troubles: list[str]) -> list[str]:
-    """Undo a place: in the kernel as far as it is there, then in the records. Never stops at the first error; returns all of them."""
+    """Undo a place: in the kernel as far as it is there, and only then in the records, so that whoever comes after a kill in between finds
+    it again. Never stops at the first error; returns all of them."""
     record = containers.get(host.state, id)
-    if record is None:
-        return troubles
-    members = _members(host, record)
+    members = _members(host, record) if record is not None else []
     left = next(((network, place) for network, place in members if network.name == name), None)
-    if left is None:
+    if record is None or left is None:
         return troubles
     network, place = left
     rest = [member for member in members if member[0].name != name]
     netns = wiring.namespace(record)
+    ports = containers.ports(host.state, record).get(id, [])
+    place.ports = ports
     _attempt(troubles, lambda: _leave_names(host, record, network, place))
     _attempt(troubles, lambda: endpoint.detach(network, host.tag, place).run(At()))
     if netns >= 0:
         _attempt(troubles, lambda: inside.Unplug(place).apply(At(netns=netns)))
-    with host.state.transaction() as state:
-        containers.remove_endpoint(state, id, name)
-        request = record.request
-        request.networks = [one for one in request.networks if one.name not in (network.name, network.id)]
-        containers.set_request(state, id, request)
-    if netns >= 0:
-        _attempt(troubles, lambda: _next_way_out(host, record, netns))
+        _attempt(troubles, lambda: _next_way_out(host, record, rest, ports, netns))
         _attempt(troubles, lambda: _rewrite_resolv_conf(host, record, members, rest))
         os.close(netns)
+    with host.state.transaction() as state:
+        containers.remove_endpoint(state, id, name)
+        now = containers.get(state, id)
+        if now is not None:
+            _drop(host, now, network)
     _attempt(troubles, lambda: resolver.settle(host, name))
     return troubles
 
@@ -260,14 +304,14 @@ def _leave_names(host: Host, record: Record, network: Network, place: Endpoint) 
         names.leave_private(f"{host.run_directory(record.id)}/{names.HOSTS}", directory, members)
 
 
-def _next_way_out(host: Host, record: Record, netns: int) -> None:
+def _next_way_out(host: Host, record: Record, members: list[tuple[Network, Endpoint]], ports: list[Port], netns: int) -> None:
     """The default route and the published ports by the network that gives it now."""
-    members = _members(host, record)
     way_out, way_out6 = _way_out(members), _way_out(members, ipv6=True)
     for network, place in members:
         if network.name in (way_out, way_out6):
             plan = Plan([inside.Reroute(network, place, network.name == way_out, network.name == way_out6)])
             if network.name == way_out and network.driver == BRIDGE:
+                place.ports = ports
                 plan += endpoint.published(network, host.tag, place)
             plan.run(At(pid=record.pid, netns=netns))
 

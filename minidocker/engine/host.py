@@ -28,7 +28,7 @@ DEFAULT_ROOT = "/var/lib/minidocker"
 _RUN = "/run/minidocker"
 # struct flock on 64-bit Linux: l_type, l_whence, padding, l_start, l_len, l_pid, padding
 _FLOCK = "hhiqqii"
-_F_OFD_GETLK, _F_OFD_SETLK = 36, 37  # fcntl(2); the fcntl module has them only from Python 3.13 on
+_F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW = 36, 37, 38  # fcntl(2); the fcntl module has them only from Python 3.13 on
 
 
 class Host:
@@ -78,6 +78,10 @@ class Host:
 
     def run_directory(self, id: str) -> str:
         return f"{self.run}/containers/{id}"
+
+    def moving(self, id: str) -> str:
+        """The file whose lock is held by whoever puts the running container into a network or takes it out of one, or ends it."""
+        return f"{self.run}/containers/{id}/moving"
 
     def log_file(self, id: str) -> str:
         return f"{self.root}/containers/{id}/log"
@@ -160,12 +164,12 @@ def lock_holder(path: str) -> int:
     return 0 if kind == fcntl.F_UNLCK else pid
 
 
-def pass_on_lock(path: str) -> int:
+def pass_on_lock(path: str, wait: bool = False) -> int:
     """Take an open file description lock (fcntl(2)): whoever inherits the descriptor has the lock, too, as long as it is open anywhere.
-    The file is empty then. Raises BlockingIOError."""
+    The file is empty then. Raises BlockingIOError where somebody has it, unless it is to `wait`."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.fcntl(descriptor, _F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0, 0, 0))
+        fcntl.fcntl(descriptor, _F_OFD_SETLKW if wait else _F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0, 0, 0))
         os.ftruncate(descriptor, 0)
     except OSError:
         os.close(descriptor)

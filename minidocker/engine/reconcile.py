@@ -21,16 +21,11 @@ def sweep(host: Host, but: str = "") -> None:
         if id != but and not lock_holder(f"{host.run_directory(id)}/lock"):
             _settle(host, id)
     for id, network in containers.half_connected(host.state):
-        if not is_locked(connecting(host, id)):
+        if not is_locked(host.moving(id)):
             from minidocker.engine import connection
 
             connection.undo(host, id, network)
     _tend_dns(host)
-
-
-def connecting(host: Host, id: str) -> str:
-    """The file whose lock is held while a running container is being put into a network."""
-    return f"{host.run_directory(id)}/connecting"
 
 
 def _tend_dns(host: Host) -> None:

@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import os
+
 from minidocker.engine import wiring
-from minidocker.engine.host import Host
+from minidocker.engine.host import Host, pass_on_lock
 from minidocker.errors import KernelError, MinidockerError
 from minidocker.network import names
 from minidocker.spec import fastjson
@@ -45,6 +47,24 @@ def _attempt(step: Callable[[], object], troubles: list[str]) -> None:
 
 def finish(host: Host, record: containers.Record, exit_code: int | None, finished: float, error: str = "") -> list[str]:
     """End the container for good; `exit_code` None when nobody saw its end. Returns what went wrong."""
+    moving = _end_moves(host, record)
+    try:
+        return _finish(host, record, exit_code, finished, error)
+    finally:
+        if moving >= 0:
+            os.close(moving)
+
+
+def _end_moves(host: Host, record: containers.Record) -> int:
+    """Wait until nobody puts it into a network, or takes it out of one, and let nobody begin: what they did then is in the records. The
+    lock, -1 where the run directory has gone with the boot."""
+    try:
+        return pass_on_lock(host.moving(record.id), wait=True)
+    except FileNotFoundError:
+        return -1
+
+
+def _finish(host: Host, record: containers.Record, exit_code: int | None, finished: float, error: str) -> list[str]:
     state = host.state
     vanish = record.request.remove or record.status in (containers.CREATING, containers.REMOVING)
     oom_killed = _oom_killed(host, record)

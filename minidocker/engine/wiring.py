@@ -105,7 +105,11 @@ def namespace(record: containers.Record) -> int:
 
 def release(host: Host, record: containers.Record) -> None:
     """Take back what of the container's networks does not go with its namespace. Idempotent."""
-    for place in containers.endpoints(host.state, record).get(record.id, []):
+    ports = containers.ports(host.state, record).get(record.id, [])
+    places = containers.endpoints(host.state, record).get(record.id, [])
+    # a container that ended while its default route moved may have them at either place: first where they should be
+    for place in sorted(places, key=lambda place: not place.ports):
+        place.ports = ports
         names.remove(host.names_directory(place.network), record.id, [place.ip, place.ip6])
         network = networks.get(host.state, place.network)
         if network is not None:

@@ -129,7 +129,7 @@ class Entry:
 
 
 def bind_file(container: int, source: str, destination: str) -> None:
-    """Bind a file of the host's, read-only, over `destination` in a running container, in the place of what was bound there before;
+    """Bind a file of the host's, read-only, over `destination` in a running container, and over what was bound there before;
     `container` is a pidfd of its first process. Raises KernelError."""
     try:
         tree = mounts.open_tree(source)
@@ -147,15 +147,11 @@ def bind_file(container: int, source: str, destination: str) -> None:
 
 
 def _bind_in(container: int, tree: int, destination: str) -> NoReturn:
-    """The child: it comes from nowhere in there but its mounts, so nobody in the container sees it. Exits with an errno."""
+    """The child: of the container it enters the mounts alone, so nobody in there sees it. Exits with an errno. What is covered stays: to
+    take it away first would leave the container without the file, were this killed in between."""
     try:
         libc.prctl(init.PR_SET_DUMPABLE, 0, 0, 0, 0)
         k.setns(container, k.NEWNS)
-        try:
-            mounts.umount_lazily(destination)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # nothing is mounted there: the container has taken it away
-                raise
         mounts.move_mount(tree, os.open(destination, os.O_PATH | os.O_CLOEXEC))
     except OSError as error:
         os._exit(error.errno or 1)

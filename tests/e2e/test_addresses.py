@@ -54,7 +54,7 @@ def way_out(name: str) -> list[tuple[str, str]]:
 
 def but_names(shown: Picture) -> Picture:
     """Without the hosts files of networks, which stay as long as these do, and what is kept for containers that have been connected."""
-    skipped, kept = ("networks", "resolvers"), ("/connecting", "/hosts", "/hosts.new")
+    skipped, kept = ("networks", "resolvers"), ("/moving", "/hosts", "/hosts.new")
     return {**shown, "run": [path for path in shown["run"] if not path.startswith(skipped) and not path.endswith(kept)]}
 
 

@@ -433,8 +433,8 @@ def test_the_host_view_shows_programs_and_no_secret(md: Minidocker, secrets: lis
     assert listing["/root"] == listing["/home"] == listing["/tmp"] == listing["/var/log"] == []
     assert listing["/run"] == ["lock"]
     allowed = {
-        "alternatives", "group", "host.conf", "hostname", "hosts", "ld.so.cache", "localtime", "mime.types", "mtab", "nsswitch.conf", "os-release",
-        "passwd", "pki", "protocols", "resolv.conf", "services", "ssl",
+        "alternatives", "group", "host.conf", "hostname", "hosts", "ld.so.cache", "localtime", "mime.types", "mtab", "nsswitch.conf",
+        "os-release", "passwd", "pki", "protocols", "resolv.conf", "services", "ssl",
     }  # fmt: skip
     assert {"passwd", "group", "hosts", "hostname", "resolv.conf", "nsswitch.conf", "ld.so.cache"} <= set(listing["/etc"]) <= allowed
     assert set(listing["/"]) <= {
