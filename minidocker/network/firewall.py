@@ -76,22 +76,17 @@ class Publish(Change):
                                 "see which: minidocker ps") from error
 
 
-class Remove(Step):
-    """Take elements of a container out of a table; what is gone already, the whole table included, is no matter."""
-
-    title = NETWORK
-
-    def __init__(self, tag: str, family: str, elements: Sequence[Element], why: str) -> None:
-        self.tag = tag
-        self.family = family
-        self.elements = list(elements)
-        self.why = why
+class Remove(Change):
+    """Take elements of a container out of a table; what is gone already, the whole table included, is no matter, and none is put back."""
 
     def shell(self) -> str:
         return _typed(removing(self.tag, texts(self.elements), self.family))
 
     def apply(self, at: At) -> None:
-        nfset.remove(self.family, table(self.tag), self.elements)
+        super().undo(at)
+
+    def undo(self, at: At) -> None:
+        """What was taken back stays so."""
 
 
 class Rules(Step):
