@@ -173,9 +173,9 @@ Scene = Callable[[], tuple[list[str], Callable[[int], None]]]
 
 
 def at_instants(scene: Scene, count: int, before_writing: int = 0) -> None:
-    """`scene` sets up and returns a command's effects, and what strikes before the one with a number: `count` of them are drawn, besides the
-    last `before_writing` ones before the first change of the records: there is decided by what was read. What fails says before which it
-    was."""
+    """`scene` sets up and returns a command's effects, and what strikes before the one with a number: `count` of them are drawn, besides
+    the last `before_writing` ones before the first change of the records: there is decided by what was read. What fails says before
+    which it was."""
     effects, strike = scene()
     known = numbered(effects)
     writes = next((number for number, what in sorted(known.items()) if what.startswith("execute state.change")), 0)
