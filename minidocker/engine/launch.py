@@ -251,6 +251,8 @@ def revive(host: Host, prepared: Prepared) -> tuple[containers.Record, list[Link
         record = containers.get(state, prepared.id)
         if record is None or record.status != containers.EXITED:
             raise StateError("the container is running already" if record else "the container has just been removed")
+        # what it is to be in now: another command may have connected or disconnected it since it was looked at
+        prepared.request.mode, prepared.request.networks = record.request.mode, record.request.networks
         generation = record.generation + 1
         containers.update(state, record.id, status=containers.STARTING, boot=host.boot, generation=generation, started=0, finished=0,
                           exit_code=None, oom_killed=0, error="")  # fmt: skip
