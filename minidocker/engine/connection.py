@@ -298,10 +298,12 @@ def _leave_names(host: Host, record: Record, network: Network, place: Endpoint) 
     if shares and record.pid and not _has_own_hosts(host, record):
         _give_own_hosts(host, record, _members(host, record))
     names.remove(directory, record.id, [place.ip, place.ip6])
-    if _has_own_hosts(host, record):
-        others = [one for group in containers.endpoints(host.state).values() for one in group if one.network == network.name]
-        members = [(one.container_id, ip) for one in others for ip in (one.ip, one.ip6) if ip]
-        names.leave_private(f"{host.run_directory(record.id)}/{names.HOSTS}", directory, members)
+    own = f"{host.run_directory(record.id)}/{names.HOSTS}"
+    others = [one for group in containers.endpoints(host.state).values() for one in group if one.network == network.name]
+    members = [(one.container_id, ip) for one in others for ip in (one.ip, one.ip6) if ip]
+    for path in (own, f"{own}.new"):  # the second where whoever had just bound it was killed
+        if os.path.exists(path):
+            names.leave_private(path, directory, members)
 
 
 def _next_way_out(host: Host, record: Record, members: list[tuple[Network, Endpoint]], ports: list[Port], netns: int) -> None:
