@@ -17,7 +17,7 @@ from minidocker.errors import ConflictError, KernelError, MinidockerError, NotFo
 from minidocker.network import endpoint, inside, names
 from minidocker.plan import At, Plan
 from minidocker.runtime import enter
-from minidocker.runtime.container import State
+from minidocker.runtime.state import State
 from minidocker.spec.records import BRIDGE, MOST_NETWORKS, PTP, Endpoint, Network, Port
 from minidocker.spec.request import DEFAULT_NETWORK, Attachment, NetworkRequest, RunRequest
 from minidocker.storage import containers, networks

@@ -10,7 +10,7 @@ from minidocker.engine import reconcile
 from minidocker.engine.host import Host, lock_holder
 from minidocker.errors import MinidockerError, NotFoundError, StateError
 from minidocker.kernel import process
-from minidocker.runtime.container import State
+from minidocker.runtime.state import State
 from minidocker.storage import containers, rootfs
 
 TYPE_CHECKING = False

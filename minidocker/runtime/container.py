@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import os
 
-from minidocker.errors import MinidockerError, NotFoundError, StateError
+from minidocker.errors import MinidockerError
 from minidocker.kernel import process as k
 from minidocker.kernel.cgroups import Face
 from minidocker.kernel.namespaces import NEWUSER
 from minidocker.plan import CHILD, PARENT, At, Plan, Step, undo
 from minidocker.runtime import filesystem, init, mounts, namespaces, privileges, resources, sync
-from minidocker.spec import fastjson
+from minidocker.runtime.state import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from typing import Any
-
-OCI_VERSION = "1.2.0"
-_STATE_FILE = "state.json"
 
 
 class Launch:
@@ -31,7 +29,8 @@ class Launch:
 
     `spec` is a valid OCI configuration; `own` the ancestor of its cgroup that goes with its last child; `on_namespaces` the caller's
     steps for its network namespace; `filter` the compiled seccomp program and its flags, or None; `directory` where state.json
-    is kept; `stdio` the descriptors that become 0, 1 and 2.
+    is kept; `stdio` the descriptors that become 0, 1 and 2, and `preserve_fds` how many from 3 on go along. With a `listener`
+    (handover.py) it outlives this process: after `create` comes `leave`, not `start`.
     """
 
     def __init__(
@@ -46,11 +45,18 @@ class Launch:
         filter: tuple[bytes, int] | None = None,
         stdio: tuple[int, int, int] = (0, 1, 2),
         die_with_parent: bool = False,
+        bundle: str = "",
+        created: float = 0,
+        listener: _socket.socket | None = None,
+        preserve_fds: int = 0,
+        pivot: bool = True,
+        keyring: bool = True,
     ) -> None:
         self.id = id
         self.spec = spec
-        self.directory = directory
         self.stdio = stdio
+        self.pivot = pivot
+        self.listener = listener
         self.at = At()
         self.ours, self.theirs = sync.pair()
         linux = spec["linux"]
@@ -61,7 +67,9 @@ class Launch:
         mapped: list[Step] = []
         if spaces.clone & NEWUSER:
             mapped = [namespaces.MapIds(linux["uidMappings"], linux["gidMappings"]), namespaces.Release(self.ours)]
-        program, *rest = program_steps(spec["process"], self.theirs, filter, die_with_parent)
+        self.state = State.new(directory, id, bundle=bundle or directory, cgroup=self.cgroup.name if face.hierarchies else "", own=own,
+                               keyring=f"_ses.{id}" if keyring else "", created=created, annotations=spec.get("annotations") or {})  # fmt: skip
+        program, *rest = program_steps(spec["process"], self.theirs, filter, die_with_parent, listener, preserve_fds)
         # in the order a reader wants to meet them; each actor runs its own, the network and the mounts at the same time
         self.plan = Plan(
             [
@@ -69,7 +77,7 @@ class Launch:
                 self._spawn,
                 *mapped,
                 *self.cgroup.join(CHILD, born=True).steps,
-                namespaces.Unshare(spaces, id, self.theirs),
+                namespaces.Unshare(spaces, self.state.keyring, self.theirs),
                 *([namespaces.Sysctls(linux["sysctl"])] if linux.get("sysctl") else []),
                 namespaces.Announce(self.theirs),
                 namespaces.AwaitNamespaces(self.ours),
@@ -98,7 +106,7 @@ class Launch:
             steps.append(filesystem.Terminal(self._send_terminal, process.get("consoleSize")))
         steps.append(filesystem.ProtectedPaths(linux.get("readonlyPaths", []), linux.get("maskedPaths", [])))
         steps.append(init.WorkingDirectory(process["cwd"]))
-        steps.append(filesystem.Pivot(spec["root"].get("readonly", False)))
+        steps.append(filesystem.Pivot(spec["root"].get("readonly", False), self.pivot))
         return steps
 
     def _send_terminal(self, master: int) -> None:
@@ -110,29 +118,22 @@ class Launch:
 
     def create(self) -> None:
         """Bring the container to "created": set up, its program found, nothing of it running. Undoes itself on failure."""
-        self._done = self.plan.run(self.at, PARENT)
-        os.close(self.at.netns)
-        self.at.netns = -1
         try:
-            self._save()
+            if self.listener is not None:
+                self.state.write()  # so that what a crash leaves can be found and deleted
+            self._done = self.plan.run(self.at, PARENT)
+            os.close(self.at.netns)
+            self.at.netns = -1
+            self.state.pid, self.state.start_time = self.at.pid, k.start_time(self.at.pid)
+            self.state.write()
         except OSError as error:
             self.abort()
             raise MinidockerError(f"write the container's state: {error.strerror}") from error
 
-    def _save(self) -> None:
-        state = {
-            "ociVersion": OCI_VERSION,
-            "id": self.id,
-            "pid": self.at.pid,
-            "startTime": k.start_time(self.at.pid),
-            "bundle": self.directory,
-            "cgroup": self.cgroup.name,
-            "annotations": self.spec.get("annotations", {}),
-        }
-        path = f"{self.directory}/{_STATE_FILE}"
-        with open(path + ".new", "wb", buffering=0) as file:
-            file.write(fastjson.dumps(state).encode())
-        os.rename(path + ".new", path)
+    def leave(self) -> None:
+        """Let the container wait for its start by itself; this process is not needed any more."""
+        self.ours.send(sync.LEFT)
+        self.ours.close()
 
     def start(self) -> None:
         """Let the program run; returns when execve has happened. Raises what kept it from happening, everything undone."""
@@ -165,39 +166,14 @@ class Launch:
 
 
 def program_steps(
-    process: dict[str, Any], channel: sync.Channel, filter: tuple[bytes, int] | None, die_with_parent: bool = False
+    process: dict[str, Any],
+    channel: sync.Channel,
+    filter: tuple[bytes, int] | None,
+    die_with_parent: bool = False,
+    listener: _socket.socket | None = None,
+    preserve_fds: int = 0,
 ) -> list[Step]:
     """The last slice of a child, an init's and an exec's alike: find the program, wait, drop privileges, execve."""
-    program = init.FindProgram(process, channel)
-    detach = init.Detach(process["cwd"], channel, die_with_parent=die_with_parent)
+    program = init.FindProgram(process, channel, listener)
+    detach = init.Detach(process["cwd"], channel, preserve_fds, die_with_parent)
     return [program, *privileges.plan(process, filter, last=detach).steps, init.Execute(process, program)]
-
-
-class State:
-    """What state.json says, checked against the kernel: "running" only if that very process still lives."""
-
-    __slots__ = ("cgroup", "pid", "start_time")
-
-    def __init__(self, directory: str) -> None:
-        try:
-            with open(f"{directory}/{_STATE_FILE}", "rb", buffering=0) as file:
-                saved = fastjson.loads(file.read().decode())
-        except FileNotFoundError:
-            raise NotFoundError("the container has no runtime state: it is not running") from None
-        self.pid: int = saved["pid"]
-        self.start_time: int = saved["startTime"]
-        self.cgroup: str = saved["cgroup"]
-
-    def open(self) -> int:
-        """A pidfd of the container's first process. Raises StateError when it is gone, or its pid is another's by now."""
-        pidfd = -1
-        try:
-            pidfd = k.pidfd_open(self.pid)
-            # the order matters: the descriptor is held first, then what it holds is checked
-            if k.start_time(self.pid) == self.start_time:
-                return pidfd
-            os.close(pidfd)
-        except (ProcessLookupError, FileNotFoundError):
-            if pidfd >= 0:
-                os.close(pidfd)
-        raise StateError("the container is not running")

@@ -23,7 +23,8 @@ from minidocker.kernel import namespaces as k
 from minidocker.kernel.cgroups import Face
 from minidocker.plan import CHILD, NAMESPACES, At, Plan, Step
 from minidocker.runtime import filesystem, init, namespaces, resources, sync
-from minidocker.runtime.container import State, program_steps
+from minidocker.runtime.container import program_steps
+from minidocker.runtime.state import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Join(Step):
     title = NAMESPACES
     why = "see what the container sees"
 
-    def __init__(self, pid: int, pidfd: int, keyring: bytes) -> None:
+    def __init__(self, pid: int, pidfd: int, keyring: str) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.keyring = keyring
@@ -85,7 +86,7 @@ class Entry:
         self.plan = Plan(
             [
                 resources.Join(state.cgroup, used, CHILD, born=True),
-                Join(state.pid, self.container, f"_ses.{id}".encode()),
+                Join(state.pid, self.container, state.keyring),
                 *terminal,
                 *program_steps(process, self.theirs, filter),
             ]

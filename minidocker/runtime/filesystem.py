@@ -268,8 +268,10 @@ class Pivot(Step):
     title = FILESYSTEM
     why = "from here on / is the container's; the host's tree is not mounted anywhere in here any more"
 
-    def __init__(self, readonly: bool) -> None:
+    def __init__(self, readonly: bool, pivot: bool = True) -> None:
+        """`pivot` False: the new root is moved over the old one instead, as must be on the initial ramfs, which nothing can pivot away."""
         self.readonly = readonly
+        self.pivot = pivot
 
     def shell(self) -> str:
         lines = ['mount -o remount,bind,ro "$ROOT"'] if self.readonly else []
@@ -282,7 +284,25 @@ class Pivot(Step):
         if self.readonly:
             k.set_attributes(at.root, k.ATTR_RDONLY)
         os.fchdir(at.root)
+        if not self.pivot:
+            self._move(at.root)
+            return
         # pivot_root(2), NOTES: with both arguments "." the old root is stacked over the new one and unmounted from there
         k.pivot_root(".", ".")
         k.umount_lazily(".")
+        os.chdir("/")
+
+    def _move(self, root: int) -> None:
+        """The old root stays below the new one. Its /proc and /sys go first: while a whole one is mounted anywhere, the kernel would let
+        a user namespace in there mount another, without what is masked (mount_namespaces(7))."""
+        for path in ("/proc", "/sys"):
+            try:
+                k.umount_lazily(path)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # not a mount point
+                    raise
+        old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        k.move_mount(root, old)
+        os.close(old)
+        os.chroot(".")
         os.chdir("/")

@@ -15,11 +15,12 @@ import stat
 from minidocker.errors import KernelError, MinidockerError, TargetNotExecutable, TargetNotFound
 from minidocker.kernel import libc
 from minidocker.plan import CHILD, EXEC, FILESYSTEM, At, Plan, Step, quote
-from minidocker.runtime import sync
+from minidocker.runtime import handover, sync
 from minidocker.runtime.mounts import make_in_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from typing import Any, NoReturn
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -89,12 +90,13 @@ class FindProgram(Step):
     title = EXEC
     why = "a program that is missing is an error now, before anything runs"
 
-    def __init__(self, process: dict[str, Any], channel: sync.Channel) -> None:
+    def __init__(self, process: dict[str, Any], channel: sync.Channel, listener: _socket.socket | None = None) -> None:
         self.name: str = process["args"][0]
         self.cwd: str = process["cwd"]
         search = [v[5:] for v in process.get("env", []) if v.startswith("PATH=")]
         self.search = (search[-1] if search else DEFAULT_PATH).split(":")
         self.channel = channel
+        self.listener = listener
         self.path = self.name
 
     def shell(self) -> str:
@@ -112,7 +114,11 @@ class FindProgram(Step):
         if trouble:
             raise trouble
         self.channel.send(sync.READY)
-        self.channel.expect(sync.START)
+        if self.listener is None:
+            self.channel.expect(sync.START)
+        else:
+            self.channel.expect(sync.LEFT)
+            handover.accept(self.listener, self.channel)
 
     def _search(self) -> MinidockerError | None:
         worst: MinidockerError = TargetNotFound(

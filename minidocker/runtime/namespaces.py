@@ -174,9 +174,9 @@ class Unshare(Step):
     title = NAMESPACES
     why = "its own mounts, host name, IPC and network; its own cgroup as the root of what it sees"
 
-    def __init__(self, namespaces: Namespaces, id: str, theirs: sync.Channel) -> None:
+    def __init__(self, namespaces: Namespaces, keyring: str, theirs: sync.Channel) -> None:
         self.namespaces = namespaces
-        self.keyring = f"_ses.{id}".encode()
+        self.keyring = keyring
         self.theirs = theirs  # for the maps alone
 
     def shell(self) -> str:
@@ -198,10 +198,13 @@ class Unshare(Step):
         join_keyring(self.keyring)
 
 
-def join_keyring(name: bytes) -> None:
-    """A session keyring of the container's own (keyctl(2)): the host's stays the host's. A kernel without keyrings has none to inherit."""
+def join_keyring(name: str) -> None:
+    """A session keyring of the container's own (keyctl(2)): the host's stays the host's. A kernel without keyrings has none to inherit.
+    With "" the one that is there stays."""
+    if not name:
+        return
     try:
-        libc.syscall(_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, name)
+        libc.syscall(_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, name.encode())
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise KernelError.of("join a session keyring of its own", error) from error

@@ -28,6 +28,7 @@ MAPPED = b"M"
 TERMINAL = b"T"
 READY = b"R"
 START = b"S"
+LEFT = b"L"  # instead of START: whoever starts it comes later, by a socket of its own (handover.py)
 FAILED = b"F"
 
 _LARGEST = 16384

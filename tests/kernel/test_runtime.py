@@ -13,7 +13,8 @@ from minidocker.errors import KernelError, MinidockerError, StateError, TargetNo
 from minidocker.kernel import cgroups, process
 from minidocker.plan import NETWORK, At, Plan, Step
 from minidocker.runtime import sync
-from minidocker.runtime.container import Launch, State
+from minidocker.runtime.container import Launch
+from minidocker.runtime.state import State
 
 OWN = f"minidocker-test-{os.getpid()}"
 
