@@ -16,8 +16,8 @@ from minidocker.errors import StateError, UsageError
 from minidocker.kernel import mounts, namespaces
 from minidocker.kernel import process as kernel
 from minidocker.runtime import filters
-from minidocker.runtime.state import State
 from minidocker.runtime.enter import Entry
+from minidocker.runtime.state import State
 from minidocker.spec import config
 from minidocker.spec.request import ExecRequest, RunRequest
 from minidocker.storage import containers, users
