@@ -4,13 +4,17 @@ Networks, containers and published ports are elements of sets and maps, so the r
 packet meets the same few of them, and a change is a few elements in one transaction. Everything goes with the two tables.
 
     frame into a bridge ─► bridge guard: does this port's container have that MAC and that address? ─► (bridged, or up to the host)
-    packet in ─► guard (raw) ─► conntrack ─► prerouting: published? ─► routing ─┬─► forward ─► postrouting: masquerade ─► out
-                                                                               └─► input ─► the host's own sockets
+    packet in ─► guard (raw) ─► conntrack ─► a flow's first: prerouting: reach, published? ─► routing ─┬─► forward ─► postrouting ─► out
+                                                                                                       └─► input ─► the host's sockets
     the host's own packet ─► output: published? ─► postrouting ─► out
 
 The family is inet, not ip: what is denied by interface is denied to IPv6 too. Our verdicts are `drop` for what nobody asked to
-have let in, and else silence: an `accept` ends only our own chain, so foreign policies stay in force. What most packets meet stands first.
-That a container's sender is its own is not asked again of packets: no frame with another one gets that far.
+have let in, and else silence: an `accept` ends only our own chain, so foreign policies stay in force.
+
+What most packets meet stands first: a flow that both sides have answered ("assured") passes guard and forward by one rule each. Whom a
+packet may reach is asked of a flow's first packet alone, in the nat hook: no other packet belongs to a flow that was denied, as the
+addresses are part of what it is known by; and whatever conntrack does not know is dropped in forward, or asked in input. The sender is
+asked of each, before conntrack: guard of those from outside; a container's by the frame, so that it is not asked of its packets again.
 """
 
 from __future__ import annotations
@@ -49,19 +53,19 @@ _PACKETS = """\
 
 	chain guard {
 		type filter hook prerouting priority raw; policy accept;
+		iifgroup GROUP ip daddr != 127.0.0.0/8 accept
 		iifname "lo" accept
 		ip daddr 127.0.0.0/8 drop
 		ip saddr 127.0.0.0/8 drop
-		iifname @bridges goto inside
+		iifname @bridges accept
 		ip saddr @subnets drop
-		ip daddr @subnets drop
 		ip6 saddr @subnets6 drop
-		ip6 daddr @subnets6 drop
 	}
 
-	chain inside {
-		iifname . ip daddr @own accept
-		iifname . ip6 daddr @own6 accept
+	chain reach {
+		iifname "lo" return
+		iifname . ip daddr @own return
+		iifname . ip6 daddr @own6 return
 		ip daddr @subnets drop
 		ip6 daddr @subnets6 drop
 	}
@@ -76,6 +80,7 @@ _PACKETS = """\
 
 	chain prerouting {
 		type nat hook prerouting priority dstnat; policy accept;
+		jump reach
 		udp dport 53 redirect to iifname . ip daddr map @resolvers
 		tcp dport 53 redirect to iifname . ip daddr map @resolvers
 		meta l4proto { tcp, udp } th dport 53 iifname . ip daddr @gateways accept
@@ -89,6 +94,7 @@ _PACKETS = """\
 
 	chain input {
 		type filter hook input priority filter; policy accept;
+		ct state invalid,untracked jump reach
 		iifname @internal jump closed
 	}
 
@@ -99,6 +105,7 @@ _PACKETS = """\
 
 	chain forward {
 		type filter hook forward priority filter; policy accept;
+		ct status assured accept
 		tcp flags & (syn | rst) == syn iifname @bridges tcp option maxseg size set rt mtu
 		tcp flags & (syn | rst) == syn oifname @bridges tcp option maxseg size set rt mtu
 		ct state established,related accept
@@ -156,7 +163,7 @@ def skeleton(tag: str, closed6: bool) -> str:
     """The script that makes the tables, or gives them their rules anew; the elements of existing ones stay. `closed6`: the host forwarded
     no IPv6 before, and as the kernel does it for all interfaces, those that come later too, the rules keep it to our bridges."""
     parts = []
-    packets = _PACKETS.replace("\t\tCLOSED6\n", f"\t\tiifgroup != {GROUP} drop\n" if closed6 else "")
+    packets = _PACKETS.replace("\t\tCLOSED6\n", "\t\tiifgroup != GROUP drop\n" if closed6 else "").replace("GROUP", str(GROUP))
     for family, body in ((FAMILY, packets), (FRAMES, _FRAMES)):
         name = f"{family} {table(tag)}"
         parts.append(f"add table {name}\nflush table {name}\ntable {name} {{\n{body}}}\n")
