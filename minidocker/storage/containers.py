@@ -207,7 +207,7 @@ def taken(state: State, network: str, column: str) -> set[str]:
 def add_ports(state: State, id: str, published: list[Port]) -> None:
     """Take host ports. Raises ConflictError naming the holder: a wildcard and a single address overlap."""
     for port in published:
-        holder = port_holder(state, port)
+        holder = port_holder(state, port, id)
         if holder:
             who = f"container `{holder}`" if holder != _name(state, id) else "this container itself"
             raise ConflictError(
@@ -220,13 +220,14 @@ def add_ports(state: State, id: str, published: list[Port]) -> None:
         )  # fmt: skip
 
 
-def port_holder(state: State, port: Port) -> str:
-    """The name of the container that has a host port, or one on an address among the same; "" for none."""
+def port_holder(state: State, port: Port, asking: str = "") -> str:
+    """The name of the container that has a host port, or one on an address among the same; "" for none. Where there are several,
+    another's than the one with the id `asking`."""
     holder = state.row(
         "SELECT c.name FROM ports p JOIN containers c ON c.id = p.container WHERE p.protocol = ?1 AND p.host_port = ?2 AND ("
         "p.host_ip IN ('', ?3) OR ?3 = '' OR ((instr(p.host_ip, ':') > 0) = (instr(?3, ':') > 0) "
-        "AND (p.host_ip IN ('0.0.0.0', '::') OR ?3 IN ('0.0.0.0', '::'))))",
-        port.protocol, port.host_port, port.host_ip,
+        "AND (p.host_ip IN ('0.0.0.0', '::') OR ?3 IN ('0.0.0.0', '::')))) ORDER BY c.id = ?4",
+        port.protocol, port.host_port, port.host_ip, asking,
     )  # fmt: skip
     return holder[0] if holder else ""
 

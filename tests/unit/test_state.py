@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minidocker.errors import ConflictError, MinidockerError, NotFoundError, StateError
@@ -204,6 +204,7 @@ class _Undone(Exception):
 
 @settings(deadline=None)
 @given(st.lists(PORTS, max_size=5), st.lists(PORTS, min_size=1, max_size=3))
+@example([Port(80, 80, "::")], [Port(80, 80, "0.0.0.0"), Port(80, 80)])  # the other container is named before this one
 def test_the_database_knows_as_well_as_we_do_which_ports_meet(two: State, held: list[Port], wanted: list[Port]) -> None:
     fresh: list[Port] = []
     for port in held:
