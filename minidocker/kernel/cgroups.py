@@ -195,6 +195,12 @@ class Face:
                 cgroupfs.prune(mount, name, own)
             raise
 
+    def pass_on(self, name: str, controllers: Iterable[str]) -> None:
+        """Have v2's of `controllers` reach cgroup `name`, which is there, as `create` does. UnsupportedError, naming it, for one that
+        does not."""
+        if self.unified and any(controller in self.unified.controllers for controller in controllers):
+            self._enable(self.unified, name, tuple(controllers))
+
     def _enable(self, hierarchy: Hierarchy, name: str, also: tuple[str, ...]) -> None:
         for controller in cgroupfs.pass_on(hierarchy.mount, name, self.enabled(hierarchy, also)):
             if controller in also:

@@ -15,7 +15,8 @@ from minidocker.kernel import process as k
 from minidocker.kernel.cgroups import Face
 from minidocker.kernel.namespaces import NEWUSER
 from minidocker.plan import CHILD, PARENT, At, Plan, Step, undo
-from minidocker.runtime import filesystem, init, mounts, namespaces, privileges, resources, sync
+from minidocker.runtime import filesystem, init, mounts, namespaces, privileges, sync
+from minidocker.runtime.managers import Manager
 from minidocker.runtime.state import State
 
 TYPE_CHECKING = False
@@ -28,9 +29,9 @@ class Launch:
     """One start of one container.
 
     `spec` is a valid OCI configuration; `own` the ancestor of its cgroup that goes with its last child; `on_namespaces` the caller's
-    steps for its network namespace; `filter` the compiled seccomp program and its flags, or None; `directory` where state.json
-    is kept; `stdio` the descriptors that become 0, 1 and 2, and `preserve_fds` how many from 3 on go along. With a `listener`
-    (handover.py) it outlives this process: after `create` comes `leave`, not `start`.
+    steps for its network namespace; `manager` who makes its cgroup (None: we); `filter` the compiled seccomp program and its flags, or
+    None; `directory` where state.json is kept; `stdio` the descriptors that become 0, 1 and 2, and `preserve_fds` how many from 3 on go
+    along. With a `listener` (handover.py) it outlives this process: after `create` comes `leave`, not `start`.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Launch:
         *,
         directory: str,
         own: str = "",
+        manager: Manager | None = None,
         on_namespaces: Plan | None = None,
         filter: tuple[bytes, int] | None = None,
         stdio: tuple[int, int, int] = (0, 1, 2),
@@ -61,14 +63,15 @@ class Launch:
         self.ours, self.theirs = sync.pair()
         linux = spec["linux"]
         spaces = namespaces.Namespaces(linux["namespaces"])
-        self.cgroup = resources.Cgroup(face, resources.cgroup_name(linux["cgroupsPath"], own, id), linux.get("resources", {}), own)
+        manager = manager or Manager(face)
+        self.cgroup = manager.cgroup(manager.name(linux["cgroupsPath"], own, id), linux.get("resources", {}), own)
         self._spawn = namespaces.Spawn(spaces, self.cgroup, self._be_the_child, self.theirs)
         self._ready = namespaces.AwaitReady(self.ours)
         mapped: list[Step] = []
         if spaces.clone & NEWUSER:
             mapped = [namespaces.MapIds(linux["uidMappings"], linux["gidMappings"]), namespaces.Release(self.ours)]
         self.state = State.new(directory, id, bundle=bundle or directory, cgroup=self.cgroup.name if face.hierarchies else "", own=own,
-                               keyring=f"_ses.{id}" if keyring else "", created=created, annotations=spec.get("annotations") or {})  # fmt: skip
+                               manager=manager.word, keyring=f"_ses.{id}" if keyring else "", created=created, annotations=spec.get("annotations") or {})  # fmt: skip
         program, *rest = program_steps(spec["process"], self.theirs, filter, die_with_parent, listener, preserve_fds)
         # in the order a reader wants to meet them; each actor runs its own, the network and the mounts at the same time
         self.plan = Plan(
@@ -81,6 +84,7 @@ class Launch:
                 *([namespaces.Sysctls(linux["sysctl"])] if linux.get("sysctl") else []),
                 namespaces.Announce(self.theirs),
                 namespaces.AwaitNamespaces(self.ours),
+                *self.cgroup.settled().steps,
                 *(on_namespaces.steps if on_namespaces else []),
                 *self._filesystem(face),
                 program,

@@ -34,7 +34,7 @@ def cgroup_name(path: str, own: str, id: str) -> str:
     if not path:
         return f"{own}/{id}"
     if path.count(":") == 2 and not path.startswith("/"):
-        raise UnsupportedError(f"cgroupsPath `{path}` is for systemd to make", "give a path: /PARENT/NAME")
+        raise UnsupportedError(f"cgroupsPath `{path}` is for systemd to make", "--systemd-cgroup, or a path: /PARENT/NAME")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts or not parts or any("\n" in part or "\0" in part for part in parts):
         raise UsageError(f"cgroupsPath `{path}` is not a path below the root of a cgroup hierarchy")
@@ -57,7 +57,7 @@ class Cgroup:
             limits = Limits(face, name)
             limits.collect(resources)
             self.limits, self.controllers = limits.steps, tuple(limits.controllers)
-        face.require(name, self.controllers)
+        self.require()
         self.rules = devices.parse([*(resources.get("devices") or []), *DEFAULT_DEVICES])
         self.guard = devices.how(face)
         self.device_list = devices.lines(self.rules) if self.guard == devices.LIST else []
@@ -65,14 +65,25 @@ class Cgroup:
             raise UnsupportedError("device access cannot be limited: neither cgroup v1's devices controller nor bpf(2) on cgroup v2",
                                    "leave out linux.resources.devices and the capability MKNOD")  # fmt: skip
 
+    def require(self) -> None:
+        """UnsupportedError, naming it, when a controller that is needed cannot be had."""
+        self.face.require(self.name, self.controllers)
+
     def make(self) -> Plan:
         """Make it, with its limits and device rules. Empty where no hierarchy is mounted."""
         if not self.face.hierarchies:
             return Plan()
-        steps: list[Step] = [Make(self), *self.limits]
+        steps: list[Step] = [*self.begin(), *self.limits]
         if self.guard:
             steps.append(GuardDevices(self.face.path(self.name, "devices"), self.rules, self.device_list))
         return Plan(steps)
+
+    def begin(self) -> list[Step]:
+        return [Make(self)]
+
+    def settled(self) -> Plan:
+        """What is done once the container's first process is in it."""
+        return Plan()
 
     def join(self, actor: str = PARENT, born: bool = False) -> Plan:
         """Put the container's first process (`at.pid`) into it; with actor CHILD the process does so itself, which saves 8 ms on v1

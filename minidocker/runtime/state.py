@@ -25,10 +25,11 @@ START_SOCKET = "start"
 
 class State:
     """`pid` and `start_time` of the container's first process, 0 before there is one; `bundle` and `annotations` as OCI has them;
-    `cgroup` its name below the root of each hierarchy, "" for none, and `own` the ancestor that goes with it; `created` seconds since
-    the epoch; `keyring` the name of its session keyring, "" where it has none of its own; `owner` the user who made it."""
+    `cgroup` its name below the root of each hierarchy, "" for none, `own` the ancestor that goes with it, `manager` who made it;
+    `created` seconds since the epoch; `keyring` the name of its session keyring, "" where it has none of its own; `owner` the user who
+    made it."""
 
-    __slots__ = ("annotations", "bundle", "cgroup", "created", "directory", "id", "keyring", "own", "owner", "pid", "start_time")
+    __slots__ = ("annotations", "bundle", "cgroup", "created", "directory", "id", "keyring", "manager", "own", "owner", "pid", "start_time")
 
     def __init__(self, directory: str) -> None:
         """What is written in `directory`. NotFoundError when there is nothing."""
@@ -44,6 +45,7 @@ class State:
         self.bundle: str = saved["bundle"]
         self.cgroup: str = saved["cgroup"]
         self.own: str = saved["own"]
+        self.manager: str = saved["manager"]
         self.keyring: str = saved["keyring"]
         self.created: float = saved["created"]
         self.owner: int = saved["owner"]
@@ -70,6 +72,7 @@ class State:
             "bundle": self.bundle,
             "cgroup": self.cgroup,
             "own": self.own,
+            "manager": self.manager,
             "keyring": self.keyring,
             "created": self.created,
             "owner": self.owner,

@@ -49,6 +49,7 @@ EXITS = {
     ("runtime/init.py", "_report"),
     ("runtime/init.py", "apply"),
     ("runtime/enter.py", "_bind_in"),
+    ("runtime/scope.py", "_wait"),  # keeps a scope of systemd's alive until the container's first process does
     ("runtime/enter.py", "run"),  # between a detached exec and the container's init
     ("engine/execute.py", "_keep"),
     ("engine/activation.py", "_exec_apart"),  # between a monitor and a DNS server, which is nobody's child
