@@ -28,7 +28,7 @@ BPF = "bpf"
 # linux/bpf.h: BPF_DEVCG_DEV_* and BPF_DEVCG_ACC_*
 _TYPES = {"b": 1, "c": 2}
 _ACCESS = {"m": 1, "r": 2, "w": 4}
-_FULL = 7
+FULL = 7
 _ANY = -1
 _LARGEST = {"major": (1 << 12) - 1, "minor": (1 << 20) - 1}  # MINORBITS, linux/kdev_t.h
 
@@ -134,7 +134,7 @@ def _default(rules: Sequence[Rule]) -> tuple[bool, int]:
     """The answer for every device that the rules end in, and the index of the first rule that is an exception to it."""
     last: dict[str, tuple[bool, int]] = {}
     for index, rule in enumerate(rules):
-        if rule.is_every_device and rule.access == _FULL:
+        if rule.is_every_device and rule.access == FULL:
             last[rule.type] = rule.allow, index
     if len(last) == 2 and last["b"][0] == last["c"][0]:
         return last["b"][0], min(last["b"][1], last["c"][1])
@@ -202,7 +202,7 @@ def _decide(rule: Rule) -> list[bytes]:
     """What to do with a request for a device that `rule` matches; falls through when that does not settle it."""
     if rule.allow:
         return [
-            _instruction(_AND, _PENDING, constant=~rule.access & _FULL),
+            _instruction(_AND, _PENDING, constant=~rule.access & FULL),
             _instruction(_UNLESS_EQUAL, _PENDING, offset=2),
             _instruction(_MOVE, _R0, constant=1),
             _instruction(_EXIT),
