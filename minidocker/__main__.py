@@ -19,15 +19,15 @@ from minidocker import imports  # noqa: E402
 
 imports.shorten()
 
-from minidocker.cli import main  # noqa: E402
 
-
-def start() -> None:
-    """Run the command line and leave at once: the interpreter's own way out costs milliseconds and frees what the kernel frees anyway."""
+def start(face: str = "minidocker.cli") -> None:
+    """Run a command line, `minidocker.cli` or `minidocker.cli.oci`, and leave at once: the interpreter's own way out costs milliseconds and
+    frees what the kernel frees anyway."""
     _open_standard_streams()
+    __import__(face)
     if _INTERRUPTIBLE:
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-    code = main()
+    code: int = sys.modules[face].main()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

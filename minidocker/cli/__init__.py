@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from minidocker.cli import hot, output
+from minidocker.cli import output
 from minidocker.errors import MinidockerError
 
 TYPE_CHECKING = False
@@ -29,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
 
     The only place that turns errors into lines on stderr and exit codes. stdout may still hold what click wrote: the caller flushes.
     """
+    from minidocker.cli import hot  # not above: the OCI command line, which lives below this package, has no use for it
+
     words = sys.argv[1:] if argv is None else argv
     call: Call | None = None
     try:

@@ -44,17 +44,17 @@ def explain(text: str) -> None:
 
 def notice(text: str) -> None:
     """Something the user should know though nothing failed."""
-    _complain(f"minidocker: {printable(text)}\n")
+    complain(f"minidocker: {printable(text)}\n")
 
 
 def report(error: MinidockerError) -> None:
     """An error as one line on stderr, and one for its hint."""
-    _complain(f"minidocker: {printable(error.message)}\n" + (f"  hint: {printable(error.hint)}\n" if error.hint else ""))
+    complain(f"minidocker: {printable(error.message)}\n" + (f"  hint: {printable(error.hint)}\n" if error.hint else ""))
 
 
 def internal(error: BaseException) -> None:
     """An error that is nobody's but ours."""
-    _complain(f"minidocker: internal error: {type(error).__name__}: {printable(str(error))} (run with --debug for the traceback)\n")
+    complain(f"minidocker: internal error: {type(error).__name__}: {printable(str(error))} (run with --debug for the traceback)\n")
 
 
 def printable(text: str) -> str:
@@ -64,7 +64,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _complain(text: str) -> None:
+def complain(text: str) -> None:
     try:
         write(STDERR, text.encode("utf-8", "surrogateescape"))
     except (OSError, MinidockerError):

@@ -16,12 +16,12 @@ from minidocker.kernel.cgroups import Face
 from minidocker.kernel.namespaces import NEWUSER
 from minidocker.plan import CHILD, PARENT, At, Plan, Step, undo
 from minidocker.runtime import filesystem, init, mounts, namespaces, privileges, sync
+from minidocker.runtime.handover import Lasting
 from minidocker.runtime.managers import Manager
 from minidocker.runtime.state import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from typing import Any
 
 
@@ -30,8 +30,8 @@ class Launch:
 
     `spec` is a valid OCI configuration; `own` the ancestor of its cgroup that goes with its last child; `on_namespaces` the caller's
     steps for its network namespace; `manager` who makes its cgroup (None: we); `filter` the compiled seccomp program and its flags, or
-    None; `directory` where state.json is kept; `stdio` the descriptors that become 0, 1 and 2, and `preserve_fds` how many from 3 on go
-    along. With a `listener` (handover.py) it outlives this process: after `create` comes `leave`, not `start`.
+    None; `directory` where state.json is kept; `stdio` the descriptors that become 0, 1 and 2. `lasting` has what a container has that
+    outlives the command (handover.py): with a listener there, after `create` comes `leave`, not `start`.
     """
 
     def __init__(
@@ -47,18 +47,12 @@ class Launch:
         filter: tuple[bytes, int] | None = None,
         stdio: tuple[int, int, int] = (0, 1, 2),
         die_with_parent: bool = False,
-        bundle: str = "",
-        created: float = 0,
-        listener: _socket.socket | None = None,
-        preserve_fds: int = 0,
-        pivot: bool = True,
-        keyring: bool = True,
+        lasting: Lasting | None = None,
     ) -> None:
         self.id = id
         self.spec = spec
         self.stdio = stdio
-        self.pivot = pivot
-        self.listener = listener
+        self.lasting = lasting = lasting or Lasting()
         self.at = At()
         self.ours, self.theirs = sync.pair()
         linux = spec["linux"]
@@ -70,9 +64,8 @@ class Launch:
         mapped: list[Step] = []
         if spaces.clone & NEWUSER:
             mapped = [namespaces.MapIds(linux["uidMappings"], linux["gidMappings"]), namespaces.Release(self.ours)]
-        self.state = State.new(directory, id, bundle=bundle or directory, cgroup=self.cgroup.name if face.hierarchies else "", own=own,
-                               manager=manager.word, keyring=f"_ses.{id}" if keyring else "", created=created, annotations=spec.get("annotations") or {})  # fmt: skip
-        program, *rest = program_steps(spec["process"], self.theirs, filter, die_with_parent, listener, preserve_fds)
+        self.state = self._state_in(directory, own, manager.word if face.hierarchies else "")
+        program, *rest = program_steps(spec["process"], self.theirs, filter, die_with_parent, lasting)
         # in the order a reader wants to meet them; each actor runs its own, the network and the mounts at the same time
         self.plan = Plan(
             [
@@ -97,6 +90,21 @@ class Launch:
     def _filesystem(self, face: Face) -> list[Step]:
         """From the child's new namespaces to its new root."""
         spec, linux, process = self.spec, self.spec["linux"], self.spec["process"]
+    def _state_in(self, directory: str, own: str, manager: str) -> State:
+        spec, lasting = self.spec, self.lasting
+        return State.new(
+            directory,
+            self.id,
+            bundle=lasting.bundle or directory,
+            cgroup=self.cgroup.name if manager else "",
+            own=own,
+            manager=manager,
+            keyring=f"_ses.{self.id}" if lasting.keyring else "",
+            created=lasting.created,
+            annotations=spec.get("annotations") or {},
+            hooks={kind: hooks for kind, hooks in (spec.get("hooks") or {}).items() if kind in ("poststart", "poststop")},
+        )
+
         steps: list[Step] = []
         if spec.get("hostname") or spec.get("domainname"):
             steps.append(namespaces.HostName(spec.get("hostname", ""), spec.get("domainname", "")))
@@ -123,9 +131,11 @@ class Launch:
     def create(self) -> None:
         """Bring the container to "created": set up, its program found, nothing of it running. Undoes itself on failure."""
         try:
-            if self.listener is not None:
+            if self.lasting.listener is not None:
                 self.state.write()  # so that what a crash leaves can be found and deleted
             self._done = self.plan.run(self.at, PARENT)
+        for descriptor in self.lasting.held:
+            os.close(descriptor)
             os.close(self.at.netns)
             self.at.netns = -1
             self.state.pid, self.state.start_time = self.at.pid, k.start_time(self.at.pid)
@@ -174,10 +184,10 @@ def program_steps(
     channel: sync.Channel,
     filter: tuple[bytes, int] | None,
     die_with_parent: bool = False,
-    listener: _socket.socket | None = None,
-    preserve_fds: int = 0,
+    lasting: Lasting | None = None,
 ) -> list[Step]:
     """The last slice of a child, an init's and an exec's alike: find the program, wait, drop privileges, execve."""
-    program = init.FindProgram(process, channel, listener)
-    detach = init.Detach(process["cwd"], channel, preserve_fds, die_with_parent)
+    lasting = lasting or Lasting()
+    program = init.FindProgram(process, channel, lasting.listener)
+    detach = init.Detach(process["cwd"], channel, lasting.preserve_fds, die_with_parent)
     return [program, *privileges.plan(process, filter, last=detach).steps, init.Execute(process, program)]

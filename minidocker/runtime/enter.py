@@ -23,11 +23,13 @@ from minidocker.kernel import namespaces as k
 from minidocker.kernel.cgroups import Face
 from minidocker.plan import CHILD, NAMESPACES, At, Plan, Step
 from minidocker.runtime import filesystem, init, namespaces, resources, sync
-from minidocker.runtime.container import program_steps
+from minidocker.runtime.container import confined, program_steps
+from minidocker.runtime.handover import Lasting
 from minidocker.runtime.state import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 _FLAGS = {"mnt": k.NEWNS, "uts": k.NEWUTS, "ipc": k.NEWIPC, "net": k.NEWNET, "cgroup": k.NEWCGROUP, "user": k.NEWUSER, "time": k.NEWTIME}
@@ -74,6 +76,7 @@ class Entry:
         filter: tuple[bytes, int] | None,
         stdio: tuple[int, int, int],
         detached: bool = False,
+        preserve_fds: int = 0,
     ) -> None:
         self.container = state.open()
         self.stdio = stdio
@@ -88,7 +91,7 @@ class Entry:
                 resources.Join(state.cgroup, used, CHILD, born=True),
                 Join(state.pid, self.container, state.keyring),
                 *terminal,
-                *program_steps(process, self.theirs, filter),
+                *program_steps(process, self.theirs, filter, lasting=Lasting(preserve_fds=preserve_fds)),
             ]
         )
         self.pidfd = self.pid = self.terminal = -1
@@ -96,8 +99,9 @@ class Entry:
     def _send_terminal(self, master: int) -> None:
         self.theirs.send(sync.TERMINAL, master)
 
-    def run(self) -> None:
-        """Start the program; returns when execve has happened. Raises what kept it from happening."""
+    def run(self, ready: Callable[[], None] | None = None) -> None:
+        """Start the program; returns when execve has happened. Raises what kept it from happening, an error of `ready` too, which is called
+        when all but the start is done."""
         libc.prctl(init.PR_SET_DUMPABLE, 0, 0, 0, 0)
         k.setns(self.container, k.NEWPID)  # of this process only its future children change
         self.pid, self.pidfd = k.clone(0, self.cgroup)
@@ -110,15 +114,16 @@ class Entry:
             os.waitpid(self.pid, 0)
         self.theirs.close()
         try:
-            self._until_started()
+            self._until_started(ready)
         except MinidockerError:
             if not self.detached:
+            self.ours.close()  # it ends, should it be waiting for its start
                 os.waitpid(self.pid, 0)  # it ends by itself; for the same reason it is not left to others
             raise
         self.ours.close()
         os.close(self.container)
 
-    def _until_started(self) -> None:
+    def _until_started(self, ready: Callable[[], None] | None) -> None:
         message, descriptor = self.ours.receive()
         if message == sync.TERMINAL:
             self.terminal = descriptor
@@ -126,6 +131,8 @@ class Entry:
         if message != sync.READY:
             raise MinidockerError("the process ended before it was set up", "has the container ended meanwhile?")
         self.ours.send(sync.START)
+        if ready is not None:
+            ready()
         self.ours.receive()
 
 

@@ -22,6 +22,35 @@ from minidocker.runtime import sync
 from minidocker.runtime.state import START_SOCKET
 
 
+class Lasting:
+    """What the OCI command line says of a container besides its configuration.
+
+    `listener` the socket on which its first process waits for its start, None where that comes from its parent; `bundle` and `created`
+    for its state; `preserve_fds` how many descriptors from 3 on go along; `pivot` whether by pivot_root(2); `keyring` whether it gets a
+    session keyring of its own; `held` descriptors of ours that it must not keep open: a lock, a log.
+    """
+
+    __slots__ = ("bundle", "created", "held", "keyring", "listener", "pivot", "preserve_fds")
+
+    def __init__(
+        self,
+        listener: _socket.socket | None = None,
+        bundle: str = "",
+        created: float = 0,
+        preserve_fds: int = 0,
+        pivot: bool = True,
+        keyring: bool = True,
+        held: tuple[int, ...] = (),
+    ) -> None:
+        self.listener = listener
+        self.bundle = bundle
+        self.created = created
+        self.preserve_fds = preserve_fds
+        self.pivot = pivot
+        self.keyring = keyring
+        self.held = held
+
+
 def listen(directory: str) -> _socket.socket:
     """The socket on which init will wait, bound in `directory`."""
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)

@@ -27,9 +27,11 @@ class State:
     """`pid` and `start_time` of the container's first process, 0 before there is one; `bundle` and `annotations` as OCI has them;
     `cgroup` its name below the root of each hierarchy, "" for none, `own` the ancestor that goes with it, `manager` who made it;
     `created` seconds since the epoch; `keyring` the name of its session keyring, "" where it has none of its own; `owner` the user who
-    made it."""
+    made it; `hooks` those of OCI's that are still to come."""
 
-    __slots__ = ("annotations", "bundle", "cgroup", "created", "directory", "id", "keyring", "manager", "own", "owner", "pid", "start_time")
+    __slots__ = (
+        "annotations", "bundle", "cgroup", "created", "directory", "hooks", "id", "keyring", "manager", "own", "owner", "pid", "start_time",
+    )  # fmt: skip
 
     def __init__(self, directory: str) -> None:
         """What is written in `directory`. NotFoundError when there is nothing."""
@@ -50,6 +52,7 @@ class State:
         self.created: float = saved["created"]
         self.owner: int = saved["owner"]
         self.annotations: dict[str, str] = saved["annotations"]
+        self.hooks: dict[str, list[dict[str, Any]]] = saved["hooks"]
 
     @classmethod
     def new(cls, directory: str, id: str, **values: Any) -> State:
@@ -77,6 +80,7 @@ class State:
             "created": self.created,
             "owner": self.owner,
             "annotations": self.annotations,
+            "hooks": self.hooks,
         }
         path = f"{self.directory}/{_FILE}"
         with open(path + ".new", "wb", buffering=0) as file:

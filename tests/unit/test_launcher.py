@@ -25,9 +25,9 @@ PYTHON = os.path.realpath(sys.executable)
 # Stands in for minidocker/__main__.py: says how it was started.
 REPORT = """
 import json, sys
-def start():
+def start(face):
     print(json.dumps({"argv": sys.argv, "path": sys.path, "isolated": sys.flags.isolated, "site": "site" in sys.modules,
-                      "executable": sys.executable, "from": __file__}))
+                      "executable": sys.executable, "from": __file__, "face": face}))
 """
 
 
@@ -198,7 +198,7 @@ def test_what_is_missing_is_named_in_one_line(tmp_path: Path, path_python: dict[
 def test_nothing_is_forked_in_a_venv(venv: Path, tmp_path: Path) -> None:
     """The pid that was started is the pid that answers, and no tool is needed on PATH on the way."""
     site = venv.parent.parent / "lib" / VERSION / "site-packages"
-    (site / "minidocker/__main__.py").write_text("import os\ndef start():\n    print(os.getpid())\n")
+    (site / "minidocker/__main__.py").write_text("import os\ndef start(face):\n    print(os.getpid())\n")
     with subprocess.Popen([venv], stdout=subprocess.PIPE, text=True, env={"PATH": str(tmp_path)}) as child:
         out, _ = child.communicate()
     assert int(out) == child.pid

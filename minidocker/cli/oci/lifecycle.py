@@ -1,0 +1,101 @@
+"""create, start, run (runtime-spec, runtime.md, "Operations")."""
+
+from __future__ import annotations
+
+import time
+
+from minidocker.cli.oci import bundle, console, ending, files, report, surroundings
+from minidocker.errors import MinidockerError, StateError, UsageError
+from minidocker.runtime import filters, handover, state
+from minidocker.runtime.container import Launch
+from minidocker.runtime.store import Home
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minidocker.cli.oci.parse import Call
+
+
+def create(call: Call) -> int:
+    """Returns when the container's first process stands ready and its pid file is written; the program runs only after `start`."""
+    home, _ = _create(call, detached=True)
+    home.close()
+    return 0
+
+
+def _create(call: Call, detached: bool) -> tuple[Home, Launch]:
+    """The container, created, its lock held. All that can be is checked first; what was made is undone on failure."""
+    text, document, directory = bundle.load(call.text("bundle", "."), call.text("config"))
+    process = document["process"]
+    terminal = console.Socket.of(call, bool(process.get("terminal")), detached)
+    pid_file = files.pid_file(call)
+    preserved = files.preserved(call, process)
+    manager, own = surroundings.manager(call)
+    store = surroundings.store(call)
+    profile = document["linux"].get("seccomp")
+    filter = filters.cached(profile, store.filters) if profile else None
+    home = store.new(call.arguments[0])
+    try:
+        home.write_configuration(text)
+        lasting = handover.Lasting(
+            listener=handover.listen(home.path),
+            bundle=directory,
+            created=time.time(),
+            preserve_fds=preserved,
+            pivot=not call.flag("no_pivot"),
+            keyring=not call.flag("no_new_keyring"),
+            held=(home.descriptor, *report.descriptors()),
+        )
+        launch = Launch(
+            home.id, document, manager.face, directory=home.path, own=own, manager=manager, filter=filter, lasting=lasting
+        )  # fmt: skip
+        launch.create()
+        try:
+            terminal.send(launch.terminal)
+            files.write_pid(pid_file, launch.at.pid)
+            launch.leave()
+        except (OSError, MinidockerError):
+            launch.abort()
+            raise
+    except BaseException:
+        home.remove()
+        raise
+    return home, launch
+
+
+def start(call: Call) -> int:
+    """Have the program of a created container run."""
+    with surroundings.store(call).find(call.arguments[0]) as home:
+        home.lock_or_fail("start")
+        _start(home)
+    return 0
+
+
+def _start(home: Home) -> None:
+    known = home.state()
+    status = home.status(known)
+    if status != state.CREATED:
+        raise StateError(f"cannot start container `{home.id}`: it is {status}, not created")
+    handover.start(home.path)
+    ending.run_hooks(known, "poststart", state.RUNNING)
+
+
+def run(call: Call) -> int:
+    """create and start; without --detach wait for the end, passing signals and the terminal on, and delete it. Returns its exit code."""
+    if call.flag("detach") and call.flag("keep"):
+        raise UsageError("--keep: a detached container is kept anyway")
+    home, launch = _create(call, call.flag("detach"))
+    with home:
+        try:
+            _start(home)
+        except MinidockerError:
+            ending.remove(home, kill=True)
+            raise
+        if call.flag("detach"):
+            return 0
+        home.unlock()
+        report.debug(f"container `{home.id}` runs as process {launch.at.pid}")
+        code = console.carry(launch.at.pid, launch.pidfd, launch.terminal)
+        if not call.flag("keep"):
+            home.lock_or_fail("delete")
+            ending.remove(home, kill=True)
+        return code
