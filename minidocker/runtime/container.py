@@ -87,9 +87,6 @@ class Launch:
         )
         self._done: list[Step] = []
 
-    def _filesystem(self, face: Face) -> list[Step]:
-        """From the child's new namespaces to its new root."""
-        spec, linux, process = self.spec, self.spec["linux"], self.spec["process"]
     def _state_in(self, directory: str, own: str, manager: str) -> State:
         spec, lasting = self.spec, self.lasting
         return State.new(
@@ -105,6 +102,9 @@ class Launch:
             hooks={kind: hooks for kind, hooks in (spec.get("hooks") or {}).items() if kind in ("poststart", "poststop")},
         )
 
+    def _filesystem(self, face: Face) -> list[Step]:
+        """From the child's new namespaces to its new root."""
+        spec, linux, process = self.spec, self.spec["linux"], self.spec["process"]
         steps: list[Step] = []
         if spec.get("hostname") or spec.get("domainname"):
             steps.append(namespaces.HostName(spec.get("hostname", ""), spec.get("domainname", "")))
@@ -126,6 +126,8 @@ class Launch:
 
     def _be_the_child(self) -> None:
         self.ours.close()
+        for descriptor in self.lasting.held:
+            os.close(descriptor)
         init.become_child(self.plan, self.at, self.theirs, self.stdio)
 
     def create(self) -> None:
@@ -134,8 +136,6 @@ class Launch:
             if self.lasting.listener is not None:
                 self.state.write()  # so that what a crash leaves can be found and deleted
             self._done = self.plan.run(self.at, PARENT)
-        for descriptor in self.lasting.held:
-            os.close(descriptor)
             os.close(self.at.netns)
             self.at.netns = -1
             self.state.pid, self.state.start_time = self.at.pid, k.start_time(self.at.pid)
