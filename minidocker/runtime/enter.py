@@ -116,8 +116,8 @@ class Entry:
         try:
             self._until_started(ready)
         except MinidockerError:
-            if not self.detached:
             self.ours.close()  # it ends, should it be waiting for its start
+            if not self.detached:
                 os.waitpid(self.pid, 0)  # it ends by itself; for the same reason it is not left to others
             raise
         self.ours.close()
@@ -130,9 +130,9 @@ class Entry:
             message, _ = self.ours.receive()
         if message != sync.READY:
             raise MinidockerError("the process ended before it was set up", "has the container ended meanwhile?")
-        self.ours.send(sync.START)
         if ready is not None:
             ready()
+        self.ours.send(sync.START)
         self.ours.receive()
 
 
