@@ -11,7 +11,7 @@ packet meets the same few of them, and a change is a few elements in one transac
 The family is inet, not ip: what is denied by interface is denied to IPv6 too. Our verdicts are `drop` for what nobody asked to
 have let in, and else silence: an `accept` ends only our own chain, so foreign policies stay in force.
 
-What most packets meet stands first: a flow that both sides have answered ("assured") passes guard and forward by one rule each. Whom a
+What most packets meet stands first: a flow that both sides have answered ("assured") passes forward or input by one rule. Whom a
 packet may reach is asked of a flow's first packet alone, in the nat hook: no other packet belongs to a flow that was denied, as the
 addresses are part of what it is known by; and whatever conntrack does not know is dropped in forward, or asked in input. The sender is
 asked of each, before conntrack: guard of those from outside; a container's by the frame, so that it is not asked of its packets again.
@@ -94,6 +94,7 @@ _PACKETS = """\
 
 	chain input {
 		type filter hook input priority filter; policy accept;
+		ct status assured accept
 		ct state invalid,untracked jump reach
 		iifname @internal jump closed
 	}
