@@ -126,7 +126,7 @@ RUN = Command(
         Option("--read-only", "Mount the root file system read-only"),
         Option("--rm", "Remove the container when it ends"),
         Option("--rootfs DIR", "Root file system (default: the host view)", complete="dir"),
-        Option("--security-opt OPTION", "no-new-privileges[=BOOL], seccomp=FILE", LIST),
+        Option("--security-opt OPTION", "seccomp=, apparmor=, label= and others", LIST),
         Option("--shm-size SIZE", "Size of /dev/shm (default 64m)"),
         Option("--stop-signal SIGNAL", "Signal that `stop` sends (default TERM)", complete=SIGNALS),
         Option("--tmpfs PATH[:OPTIONS]", "Mount a tmpfs (/run:size=64m,mode=755)", LIST),

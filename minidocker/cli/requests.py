@@ -134,11 +134,13 @@ def _privileges(request: RunRequest, call: Call, cwd: str) -> None:
     request.cap_add = [parse.capability("--cap-add", text) for text in call.list("cap_add")]
     request.cap_drop = [parse.capability("--cap-drop", text) for text in call.list("cap_drop")]
     for text in call.list("security_opt"):
-        _, value = parse.security_option(text, cwd)
+        kind, value = parse.security_option(text, cwd)
         if isinstance(value, bool):
             request.no_new_privileges = value
         else:
-            request.seccomp = value
+        elif kind == "label":
+            request.selinux = [] if value == "disable" else [*request.selinux, value]
+            setattr(request, kind, value)
 
 
 def _limits(request: RunRequest, call: Call) -> None:

@@ -91,6 +91,7 @@ def _process(record: containers.Record, state: State, request: ExecRequest) -> t
     around.uid, around.gid, around.groups, around.home = user.uid, user.gid, user.groups, user.home
     around.workdir = request.workdir or made.workdir or "/"
     around.capabilities = prepare.granted_capabilities(made)
+    around.security_labels = prepare.security_labels(made)
     hostname = made.hostname or record.short_id
     env = [*config.environment(request.tty, hostname, around.home), *made.env, *request.env]
     process = config.process(

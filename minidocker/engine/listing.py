@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from minidocker.spec.request import RunRequest
+
 _STATUSES = ("created", "running", "paused", "restarting", "exited", "removing", "dead")
 
 
@@ -138,6 +140,7 @@ def document(host: Host, record: Record) -> dict[str, object]:
             "ExitCode": 0 if running else record.exit_code,
             "OOMKilled": record.oom_killed, "Error": record.error, "StartedAt": _time(record.started), "FinishedAt": _time(record.finished),
         },
+        "AppArmorProfile": request.apparmor,
         "Config": {
             "Hostname": request.hostname or record.short_id, "User": request.user or "", "Env": request.env, "Cmd": request.command,
             "Tty": request.tty, "OpenStdin": request.interactive, "WorkingDir": request.workdir or "", "Labels": request.labels,
@@ -169,6 +172,7 @@ def _host_config(host: Host, record: Record) -> dict[str, Any]:
         "CpuShares": request.cpu_shares or 0, "CpusetCpus": request.cpuset_cpus or "", "PidsLimit": request.pids_limit or 0,
         "CapAdd": request.cap_add, "CapDrop": request.cap_drop, "PortBindings": _port_bindings(request.publish),
         "Binds": [f"{source}:{destination}" + ":ro" * readonly for source, destination, readonly in request.volumes],
+        "SecurityOpt": _security_options(request),
         "Privileged": request.privileged, "ReadonlyRootfs": request.read_only, "ShmSize": request.shm_size, "AutoRemove": request.remove,
         "Dns": request.dns, "DnsSearch": request.dns_search, "DnsOptions": request.dns_options, "Init": request.init,
         "ExtraHosts": [f"{name}:{ip}" for name, ip in request.add_hosts], "Ulimits": [
@@ -180,6 +184,15 @@ def _host_config(host: Host, record: Record) -> dict[str, Any]:
 
 
 def _port_bindings(asked: list[Port]) -> dict[str, list[dict[str, str]]]:
+def _security_options(request: RunRequest) -> list[str]:
+    """As they would be written."""
+    words = [f"{kind}={value}" for kind, value in (("seccomp", request.seccomp), ("apparmor", request.apparmor)) if value]
+    words += [f"label={part}" for part in request.selinux]
+    if request.no_new_privileges is not None:
+        words.append(f"no-new-privileges={str(request.no_new_privileges).lower()}")
+    return words
+
+
     """What was asked for: an empty HostPort is one that was left to us."""
     found: dict[str, list[dict[str, str]]] = {}
     for port in asked:

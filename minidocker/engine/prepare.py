@@ -123,6 +123,7 @@ class Prepared:
         document = config.configuration(self.request, self.around)
         if self.request.tty:
             set_console_size(document["process"])
+        around.security_labels = security_labels(request)
         if not self.request.privileged and not kernel_devices.how(host.face):
             _without_device_control(host, document)
         return document
@@ -165,6 +166,24 @@ def _without_device_control(host: Host, document: dict[str, Any]) -> None:
     for names in document["process"]["capabilities"].values():
         names[:] = [name for name in names if name != "CAP_MKNOD"]
     host.notice("device access cannot be limited here (no devices cgroup, no BPF), so the container cannot make device nodes either")
+
+
+def security_labels(request: RunRequest) -> dict[str, str]:
+    """OCI `apparmorProfile` and `selinuxLabel` of its process section, as far as asked for. Raises UnsupportedError."""
+    found: dict[str, str] = {}
+    if not request.apparmor and not request.selinux:
+        return found
+    from minidocker.kernel import lsm
+
+    # where there is no AppArmor, all is unconfined
+    if request.apparmor and (request.apparmor != "unconfined" or lsm.apparmor()):
+        lsm.check_profile(request.apparmor)
+        found["apparmorProfile"] = request.apparmor
+    if request.selinux:
+        context = lsm.context(request.selinux)
+        lsm.check_context(context)
+        found["selinuxLabel"] = context
+    return found
 
 
 def _working_directory() -> str:

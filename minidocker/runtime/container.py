@@ -112,13 +112,18 @@ class Launch:
         over_root = listed.pop(0) if listed and listed[0]["destination"] == "/" else None
         steps.append(filesystem.Root(spec["root"]["path"], over_root))
         for entry in listed:
+        if linux.get("mountLabel"):
+            from minidocker.runtime import confinement
+
+            listed = confinement.labelled(listed, linux["mountLabel"])
             steps.append(mounts.CgroupMount(entry, face) if entry.get("type") == "cgroup" else mounts.Mount(entry))
         steps.append(filesystem.Devices(linux.get("devices", [])))
         if process.get("terminal"):
             steps.append(filesystem.Terminal(self._send_terminal, process.get("consoleSize")))
         steps.append(filesystem.ProtectedPaths(linux.get("readonlyPaths", []), linux.get("maskedPaths", [])))
         steps.append(init.WorkingDirectory(process["cwd"]))
-        steps.append(filesystem.Pivot(spec["root"].get("readonly", False), self.pivot))
+        steps.extend(confined(process))
+        steps.append(filesystem.Pivot(spec["root"]["path"], spec["root"].get("readonly", False), self.lasting.pivot))
         return steps
 
     def _send_terminal(self, master: int) -> None:
@@ -177,6 +182,15 @@ class Launch:
     def terminal(self) -> int:
         """The master of its terminal, or -1."""
         return self._ready.terminal
+
+
+def confined(process: dict[str, Any]) -> list[Step]:
+    """What asks for the profile or label that the program is to run under, while the host's own /proc is in sight; mostly nothing."""
+    if process.get("apparmorProfile") or process.get("selinuxLabel"):
+        from minidocker.runtime import confinement
+
+        return confinement.steps(process)
+    return []
 
 
 def program_steps(

@@ -89,6 +89,7 @@ class Entry:
         self.plan = Plan(
             [
                 resources.Join(state.cgroup, used, CHILD, born=True),
+                *confined(process),
                 Join(state.pid, self.container, state.keyring),
                 *terminal,
                 *program_steps(process, self.theirs, filter, lasting=Lasting(preserve_fds=preserve_fds)),

@@ -41,8 +41,8 @@ class Surroundings:
     `root` the root directory; `mounts` those of the rootfs view, the first over "/" when it is an overlay; `files` (host path, container
     path, read-only) of hosts, hostname and resolv.conf; `uid`, `gid`, `groups`, `home` the user; `limits_swap` whether the kernel can;
     `netns` a path to join, "" for a new one, None for the host's; `capabilities` the set, sorted, with CAP_; `devices` OCI device
-    entries for --privileged; `init` the host path of an init to bind in, or ""; `program` (host path, container path) of a host program
-    to bind in, or None.
+    entries for --privileged; `security_labels` of the process section (apparmorProfile, selinuxLabel); `init` the host path of an init
+    to bind in, or ""; `program` (host path, container path) of a host program to bind in, or None.
     """
 
     def __init__(self, root: str, mounts: list[dict[str, Any]]) -> None:
@@ -64,6 +64,7 @@ class Surroundings:
         self.private_cgroupns = True
         self.limits_swap = True
         self.seccomp: dict[str, Any] | None = None
+        self.security_labels: dict[str, str] = {}
 
 
 def configuration(request: RunRequest, around: Surroundings) -> dict[str, Any]:
@@ -134,6 +135,7 @@ def process(
         },
         "rlimits": [{"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard} for name, soft, hard in ulimits],
         "noNewPrivileges": no_new_privileges,
+        **around.security_labels,
     }  # fmt: skip
 
 

@@ -249,14 +249,28 @@ def boolean(option: str, text: str) -> bool:
 
 
 def security_option(text: str, cwd: str) -> tuple[str, bool | str]:
-    """("no-new-privileges", bool) or ("seccomp", "unconfined" or an absolute path)."""
+    """("no-new-privileges", bool), ("seccomp", "unconfined" or an absolute path), ("apparmor", profile), ("label", as it is)."""
     at = min((i for i in (text.find("="), text.find(":")) if i >= 0), default=len(text))
     key, value = text[:at], text[at + 1 :]
     if key == "no-new-privileges":
         return key, boolean(f"--security-opt {key}", value) if at < len(text) else True
     if key == "seccomp" and value:
         return key, value if value == "unconfined" else host_path("--security-opt", value, cwd)
-    raise refused("--security-opt", text, "no-new-privileges[=true|false], seccomp=FILE and seccomp=unconfined are allowed")
+    # what would end a line or a word of the kernel's lists
+    if key == "apparmor" and value.isprintable() and value and not value.isspace():
+        return key, value
+    if key == "label" and (value == "disable" or _is_part_of_context(*value.partition(":")[::2])):
+        return key, value
+    raise refused(
+        "--security-opt", text, "no-new-privileges[=true|false], seccomp=FILE|unconfined, apparmor=PROFILE|unconfined, label=disable and "
+        "label=user|role|type|level:VALUE are allowed"
+    )  # fmt: skip
+
+
+def _is_part_of_context(part: str, value: str) -> bool:
+    """A level may have colons and commas (s0:c1,c2), the others are words."""
+    allowed = "_-." + ":," * (part == "level")
+    return part in ("user", "role", "type", "level") and bool(value) and all(c.isascii() and (c.isalnum() or c in allowed) for c in value)
 
 
 def choice(option: str, text: str, allowed: tuple[str, ...]) -> str:

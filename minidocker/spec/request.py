@@ -73,6 +73,8 @@ class RunRequest:
         self.no_new_privileges: bool | None = None      # None: on unless privileged
         self.seccomp: str | None = None                 # None: the default profile; "unconfined"; else a file's path
         self.labels: dict[str, str] = {}
+        self.apparmor = ""                              # the AppArmor profile; "": the one we run under
+        self.selinux: list[str] = []                    # "user:U", "role:R", "type:T", "level:L": parts of the SELinux context
         self.stop_signal = 15
         self.init = False
         self.explain = False

@@ -357,9 +357,19 @@ def test_a_seccomp_profile_of_the_users(md: Minidocker, box: Box, tmp_path: Path
     profile.write_text("{]")
     assert "profile.json" in md.refused("run", "--net", "none", "--security-opt", f"seccomp={profile}", "true")
     assert "missing.json" in md.refused("run", "--net", "none", "--security-opt", "seccomp=/missing.json", "true")
-    for wrong in ("seccomp", "seccomp=", "no-new-privileges=maybe", "apparmor=x", "label=disable"):
+    for wrong in ("seccomp", "seccomp=", "no-new-privileges=maybe", "apparmor=", "label=x", "label=type:a b"):
         assert "--security-opt" in md.refused("run", "--net", "none", "--security-opt", wrong, "true")
     assert md.ps() == []
+
+
+def test_a_label_of_a_security_module_is_refused_where_it_cannot_be_had(md: Minidocker, box: Box) -> None:
+    """tests/vm has a host with AppArmor, and tries it there."""
+    said = md.refused("run", "--net", "none", "--security-opt", "apparmor=no-such-profile", "true")
+    assert "the AppArmor profile `no-such-profile`" in said and ("is not on here" in said or "is not loaded" in said)
+    if not os.path.isdir("/sys/fs/selinux"):
+        assert "SELinux is not on here" in md.refused("run", "--net", "none", "--security-opt", "label=type:container_t", "true")
+    assert md.ps() == []
+    assert box("--security-opt", "apparmor=unconfined", "--security-opt", "label=disable", "echo", "fine").stdout == "fine\n"
 
 
 def test_devices_are_denied_though_nodes_can_be_made(box: Box) -> None:

@@ -105,6 +105,11 @@ GOOD: list[tuple[Callable[[str], object], str, object]] = [
     (lambda t: parse.security_option(t, "/h"), "no-new-privileges:false", ("no-new-privileges", False)),
     (lambda t: parse.security_option(t, "/h"), "seccomp=unconfined", ("seccomp", "unconfined")),
     (lambda t: parse.security_option(t, "/h"), "seccomp=p.json", ("seccomp", "/h/p.json")),
+    (lambda t: parse.security_option(t, "/h"), "apparmor=docker-default", ("apparmor", "docker-default")),
+    (lambda t: parse.security_option(t, "/h"), "apparmor:unconfined", ("apparmor", "unconfined")),
+    (lambda t: parse.security_option(t, "/h"), "label=disable", ("label", "disable")),
+    (lambda t: parse.security_option(t, "/h"), "label:type:svirt_t", ("label", "type:svirt_t")),
+    (lambda t: parse.security_option(t, "/h"), "label=level:s0:c1,c2", ("label", "level:s0:c1,c2")),
     (parse.ps_filter, "label=a=b", ("label", "a=b")),
     (lambda t: parse_limits.size("-m", t), "1.5g", 3 << 29),
     (lambda t: parse_limits.size("-m", t), "512MiB", 512 << 20),
@@ -252,8 +257,9 @@ BAD: list[tuple[Callable[[str], object], str, str]] = [
     (lambda t: parse.capability("--cap-add", t), "NET_ADMN", "unknown capability `NET_ADMN`"),
     (
         lambda t: parse.security_option(t, "/"),
-        "label=disable",
-        "--security-opt `label=disable`: no-new-privileges[=true|false], seccomp=FILE and seccomp=unconfined are allowed",
+        "label=type:",
+        "--security-opt `label=type:`: no-new-privileges[=true|false], seccomp=FILE|unconfined, apparmor=PROFILE|unconfined, label=disable "
+        "and label=user|role|type|level:VALUE are allowed",
     ),
     (
         lambda t: parse.security_option(t, "/"),
