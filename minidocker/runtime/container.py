@@ -109,13 +109,13 @@ class Launch:
         if spec.get("hostname") or spec.get("domainname"):
             steps.append(namespaces.HostName(spec.get("hostname", ""), spec.get("domainname", "")))
         listed = list(spec.get("mounts", []))
-        over_root = listed.pop(0) if listed and listed[0]["destination"] == "/" else None
-        steps.append(filesystem.Root(spec["root"]["path"], over_root))
-        for entry in listed:
         if linux.get("mountLabel"):
             from minidocker.runtime import confinement
 
             listed = confinement.labelled(listed, linux["mountLabel"])
+        over_root = listed.pop(0) if listed and listed[0]["destination"] == "/" else None
+        steps.append(filesystem.Root(spec["root"]["path"], over_root))
+        for entry in listed:
             steps.append(mounts.CgroupMount(entry, face) if entry.get("type") == "cgroup" else mounts.Mount(entry))
         steps.append(filesystem.Devices(linux.get("devices", [])))
         if process.get("terminal"):
@@ -123,7 +123,7 @@ class Launch:
         steps.append(filesystem.ProtectedPaths(linux.get("readonlyPaths", []), linux.get("maskedPaths", [])))
         steps.append(init.WorkingDirectory(process["cwd"]))
         steps.extend(confined(process))
-        steps.append(filesystem.Pivot(spec["root"]["path"], spec["root"].get("readonly", False), self.lasting.pivot))
+        steps.append(filesystem.Pivot(spec["root"].get("readonly", False), self.pivot))
         return steps
 
     def _send_terminal(self, master: int) -> None:
