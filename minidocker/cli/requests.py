@@ -137,9 +137,9 @@ def _privileges(request: RunRequest, call: Call, cwd: str) -> None:
         kind, value = parse.security_option(text, cwd)
         if isinstance(value, bool):
             request.no_new_privileges = value
-        else:
         elif kind == "label":
             request.selinux = [] if value == "disable" else [*request.selinux, value]
+        else:
             setattr(request, kind, value)
 
 

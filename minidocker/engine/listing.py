@@ -183,7 +183,6 @@ def _host_config(host: Host, record: Record) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _port_bindings(asked: list[Port]) -> dict[str, list[dict[str, str]]]:
 def _security_options(request: RunRequest) -> list[str]:
     """As they would be written."""
     words = [f"{kind}={value}" for kind, value in (("seccomp", request.seccomp), ("apparmor", request.apparmor)) if value]
@@ -193,6 +192,7 @@ def _security_options(request: RunRequest) -> list[str]:
     return words
 
 
+def _port_bindings(asked: list[Port]) -> dict[str, list[dict[str, str]]]:
     """What was asked for: an empty HostPort is one that was left to us."""
     found: dict[str, list[dict[str, str]]] = {}
     for port in asked:

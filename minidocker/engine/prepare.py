@@ -115,6 +115,7 @@ class Prepared:
         request, around = self.request, self.around
         around.capabilities = granted_capabilities(request)
         around.seccomp = seccomp_profile(request, around.capabilities)
+        around.security_labels = security_labels(request)
 
     def configuration(self, host: Host) -> dict[str, Any]:
         """The OCI configuration, once `around` is complete."""
@@ -123,7 +124,6 @@ class Prepared:
         document = config.configuration(self.request, self.around)
         if self.request.tty:
             set_console_size(document["process"])
-        around.security_labels = security_labels(request)
         if not self.request.privileged and not kernel_devices.how(host.face):
             _without_device_control(host, document)
         return document
@@ -184,6 +184,14 @@ def security_labels(request: RunRequest) -> dict[str, str]:
         lsm.check_context(context)
         found["selinuxLabel"] = context
     return found
+
+
+def _without_device_control(host: Host, document: dict[str, Any]) -> None:
+    """No v1 devices controller and no bpf(2): a container that could make device nodes could then use them."""
+    document["linux"]["resources"]["devices"] = []
+    for names in document["process"]["capabilities"].values():
+        names[:] = [name for name in names if name != "CAP_MKNOD"]
+    host.notice("device access cannot be limited here (no devices cgroup, no BPF), so the container cannot make device nodes either")
 
 
 def _working_directory() -> str:
