@@ -28,6 +28,7 @@ _PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 _SIGKILL = 9
 _LARGEST_FD = 0xFFFFFFFF
+_MOST_OF_PASSWD = 1 << 20
 
 
 def become_child(plan: Plan, at: At, channel: sync.Channel, stdio: tuple[int, int, int]) -> NoReturn:
@@ -98,6 +99,9 @@ class FindProgram(Step):
         self.channel = channel
         self.listener = listener
         self.path = self.name
+        # as runc and crun, on whom docker and podman leave it; the caller must not have to read a hostile file
+        self.uid = -1 if any(v.startswith("HOME=") for v in process.get("env", [])) else process.get("user", {}).get("uid", 0)
+        self.home = b""
 
     def shell(self) -> str:
         if "/" in self.name:
@@ -113,6 +117,8 @@ class FindProgram(Step):
         trouble = self._trouble_with(os.path.join(self.cwd, self.name)) if "/" in self.name else self._search()
         if trouble:
             raise trouble
+        if self.uid >= 0:
+            self.home = _home_of(self.uid)
         self.channel.send(sync.READY)
         if self.listener is None:
             self.channel.expect(sync.START)
@@ -146,6 +152,26 @@ class FindProgram(Step):
         if not stat.S_ISREG(mode) or not mode & 0o111:
             return TargetNotExecutable(f"`{path}` is not executable", f"chmod +x {path}")
         return None
+
+
+def _home_of(uid: int) -> bytes:
+    """The home of `uid` in the container's /etc/passwd, "/" where it says none. Whatever lies there can neither hang nor swamp us."""
+    try:
+        descriptor = os.open("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return b"/"
+    try:
+        text = os.read(descriptor, _MOST_OF_PASSWD) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    except OSError:
+        return b"/"
+    finally:
+        os.close(descriptor)
+    wanted = b"%d" % uid
+    for line in text.split(b"\n"):
+        fields = line.split(b":")
+        if len(fields) >= 7 and fields[2] == wanted and fields[5][:1] == b"/":
+            return fields[5]
+    return b"/"
 
 
 class Detach(Step):
@@ -209,6 +235,8 @@ class Execute(Step):
 
     def apply(self, at: At) -> None:
         path = self.program.path
+        if self.program.home:
+            self.environment[b"HOME"] = self.program.home
         try:
             os.execve(path, self.args, self.environment)
         except OSError as error:
