@@ -171,8 +171,8 @@ def _host_config(host: Host, record: Record) -> dict[str, Any]:
         "MemoryReservation": request.memory_reservation or 0, "NanoCpus": round((request.cpus or 0) * 1e9),
         "CpuShares": request.cpu_shares or 0, "CpusetCpus": request.cpuset_cpus or "", "PidsLimit": request.pids_limit or 0,
         "CapAdd": request.cap_add, "CapDrop": request.cap_drop, "PortBindings": _port_bindings(request.publish),
-        "Binds": [f"{source}:{destination}" + ":ro" * readonly for source, destination, readonly in request.volumes],
         "SecurityOpt": _security_options(request),
+        "Binds": [f"{source}:{destination}" + ":ro" * readonly for source, destination, readonly in request.volumes],
         "Privileged": request.privileged, "ReadonlyRootfs": request.read_only, "ShmSize": request.shm_size, "AutoRemove": request.remove,
         "Dns": request.dns, "DnsSearch": request.dns_search, "DnsOptions": request.dns_options, "Init": request.init,
         "ExtraHosts": [f"{name}:{ip}" for name, ip in request.add_hosts], "Ulimits": [

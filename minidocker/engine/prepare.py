@@ -160,14 +160,6 @@ def seccomp_profile(request: RunRequest, granted: list[str]) -> dict[str, Any] |
     return seccomp_file.load(request.seccomp, granted)
 
 
-def _without_device_control(host: Host, document: dict[str, Any]) -> None:
-    """No v1 devices controller and no bpf(2): a container that could make device nodes could then use them."""
-    document["linux"]["resources"]["devices"] = []
-    for names in document["process"]["capabilities"].values():
-        names[:] = [name for name in names if name != "CAP_MKNOD"]
-    host.notice("device access cannot be limited here (no devices cgroup, no BPF), so the container cannot make device nodes either")
-
-
 def security_labels(request: RunRequest) -> dict[str, str]:
     """OCI `apparmorProfile` and `selinuxLabel` of its process section, as far as asked for. Raises UnsupportedError."""
     found: dict[str, str] = {}
