@@ -33,6 +33,7 @@ MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 MS_RELATIME = 1 << 21
+MS_I_VERSION = 1 << 23
 MS_STRICTATIME = 1 << 24
 MS_LAZYTIME = 1 << 25
 
@@ -46,6 +47,7 @@ ATTR_NOATIME = 0x10
 ATTR_STRICTATIME = 0x20
 ATTR_NODIRATIME = 0x80
 ATTR_NOSYMFOLLOW = 0x200000
+_ATTR_IDMAP = 0x100000
 
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
@@ -124,6 +126,13 @@ def move_mount(tree: int, target: int) -> None:
 def set_attributes(tree: int, set: int, clear: int = 0, propagation: int = 0, recursive: bool = False) -> None:
     """mount_setattr(2) on the mount that descriptor `tree` refers to."""
     attributes = _MountAttributes(set, clear, propagation, 0)
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    libc.syscall(libc.SYS.mount_setattr, tree, b"", flags, ctypes.byref(attributes), ctypes.sizeof(attributes))
+
+
+def set_idmap(tree: int, userns: int, recursive: bool = False) -> None:
+    """Show the files of the detached mount `tree` as owned by whom the user namespace behind descriptor `userns` maps their owners to."""
+    attributes = _MountAttributes(_ATTR_IDMAP, 0, 0, userns)
     flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     libc.syscall(libc.SYS.mount_setattr, tree, b"", flags, ctypes.byref(attributes), ctypes.sizeof(attributes))
 

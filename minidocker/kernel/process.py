@@ -15,7 +15,7 @@ import _prctl
 
 from minidocker.errors import KernelError, UnsupportedError
 from minidocker.kernel import foreign as ctypes
-from minidocker.kernel import libc
+from minidocker.kernel import libc, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ RLIM_INFINITY = (1 << 64) - 1
 # seccomp(2)
 SECCOMP_FILTER_FLAG_LOG = 1 << 1
 SECCOMP_FILTER_FLAG_SPEC_ALLOW = 1 << 2
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
 
 CLOSE_RANGE_CLOEXEC = 1 << 2
 
@@ -162,7 +164,7 @@ def set_user(uid: int, gid: int, groups: Sequence[int] = ()) -> None:
 
 def set_oom_score_adjustment(pid: int, score: int) -> None:
     """-1000 (never killed) to 1000 (first). Going below what the process was given needs CAP_SYS_RESOURCE."""
-    fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    fd = procfs.open_to_write(f"/proc/{pid}/oom_score_adj")
     try:
         os.write(fd, b"%d" % score)
     finally:
@@ -207,9 +209,10 @@ class Filter:
         self._instructions = ctypes.create_string_buffer(bpf, len(bpf))
         self._program = _Program(self.length, ctypes.addressof(self._instructions))
 
-    def load(self) -> None:
-        """Put this thread, and all it forks, under the filter. Needs no_new_privs or CAP_SYS_ADMIN; there is no way back."""
-        libc.syscall(libc.SYS.seccomp, _SECCOMP_SET_MODE_FILTER, self.flags, ctypes.byref(self._program))
+    def load(self) -> int:
+        """Put this thread, and all it forks, under the filter. Needs no_new_privs or CAP_SYS_ADMIN; there is no way back. With
+        NEW_LISTENER among the flags, the descriptor (close-on-exec) by which its questions are answered."""
+        return libc.syscall(libc.SYS.seccomp, _SECCOMP_SET_MODE_FILTER, self.flags, ctypes.byref(self._program))
 
 
 # --- descriptors, other processes ---------------------------------------------------------------------------------------------------

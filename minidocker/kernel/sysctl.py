@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from minidocker.errors import KernelError
-from minidocker.kernel import libc
+from minidocker.kernel import libc, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def read(name: str) -> str | None:
 def write(name: str, value: str) -> None:
     """Set it. Raises KernelError."""
     try:
-        fd = os.open(f"/proc/sys/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        fd = procfs.open_to_write(f"/proc/sys/{name}")
         try:
             os.write(fd, value.encode())
         finally:
