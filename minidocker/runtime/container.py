@@ -123,7 +123,7 @@ class Launch:
         steps.append(filesystem.ProtectedPaths(linux.get("readonlyPaths", []), linux.get("maskedPaths", [])))
         steps.append(init.WorkingDirectory(process["cwd"]))
         steps.extend(confined(process))
-        steps.append(filesystem.Pivot(spec["root"].get("readonly", False), self.pivot))
+        steps.append(filesystem.Pivot(spec["root"].get("readonly", False), self.lasting.pivot))
         return steps
 
     def _send_terminal(self, master: int) -> None:
