@@ -34,6 +34,11 @@ def ip(*arguments: str) -> list[dict[str, object]]:
     return json.loads(sh("ip -d -j " + " ".join(arguments)) or "[]")  # type: ignore[no-any-return]
 
 
+def is_thrown_away() -> bool:
+    """Whether this is the virtual machine of tests/vm: all of it is a pretend host, there is no need to make one."""
+    return os.path.exists("/etc/minidocker-vm")
+
+
 def enter() -> None:
     """Unshare network and mounts, give /run, /var/lib/minidocker and /sys faces of their own, bring lo up."""
     global _entered

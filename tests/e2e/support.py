@@ -206,7 +206,7 @@ class Minidocker:
         return {
             "links": {str(link["ifname"]) for link in pretend.ip("link")},
             "routes": set(pretend.sh("ip route show table all").splitlines()),
-            "namespaces": set(os.listdir("/run/netns")),
+            "namespaces": set(os.listdir("/run/netns")) if os.path.isdir("/run/netns") else set(),
             "nftables": set(pretend.sh("nft list tables").splitlines()),
             "mounts": {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
                        if str(self.root) in line or "minidocker" in line.split()[4]},

@@ -1,0 +1,106 @@
+"""Networks on a kernel whose nf_tables are modules, with br_netfilter absent and loaded; from another host on a veth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import pretend
+from tests.e2e.support import Minidocker
+from tests.pretend import sh
+from tests.vm import machine
+
+pytestmark = pytest.mark.vm
+
+
+@pytest.fixture
+def outside() -> Iterator[str]:
+    with pretend.outside() as name:
+        yield name
+
+
+def get(md: Minidocker, url: str, container: str = "", netns: str = "") -> str:
+    """What is answered to a container (busybox's wget) or another host; the error in its place."""
+    if container:
+        done = md("exec", container, "wget", "-q", "-T", "5", "-O", "-", url, check=False)
+        return str(done.stdout) or str(done.stderr)
+    return sh(f"ip netns exec {netns} curl -sS --max-time 5 {url} 2>&1", check=False)
+
+
+def serve(md: Minidocker, busybox: Path, name: str, *options: object, files: Path) -> None:
+    """A web server whose every page is its name."""
+    (files / name).write_text(f"{name}\n")
+    md.start("--name", name, "-v", f"{files}/{name}:/www/index.html:ro", "--rootfs", busybox, *options, "httpd", "-f", "-h", "/www")
+
+
+def test_published_ports_and_names(outside: str, br_netfilter: bool, md: Minidocker, busybox: Path, tmp_path: Path) -> None:
+    serve(md, busybox, "web", "--net", "br0", "-p", "8080:80", files=tmp_path)
+    md.start("--net", "br0", "--name", "client", "--rootfs", busybox, "sleep", "10000")
+    assert machine.fetch("http://127.0.0.1:8080/") == "web\n"
+    assert get(md, "http://192.0.2.1:8080/", netns=outside) == "web\n", "from the LAN"
+    assert get(md, "http://web/", "client") == "web\n", "by name, within the bridge"
+    assert get(md, "http://192.0.2.1:8080/", "client") == "web\n", "by the host's address, and back into the same bridge"
+    assert get(md, "http://192.0.2.1:8080/", "web") == "web\n", "the container itself, by the same way"
+    md("rm", "-f", "web")
+    assert "refused" in get(md, "http://192.0.2.1:8080/", netns=outside)
+
+
+def test_networks_are_apart_and_the_way_out_is_masked(
+    outside: str, br_netfilter: bool, md: Minidocker, busybox: Path, tmp_path: Path
+) -> None:
+    serve(md, busybox, "one", "--net", "br0", files=tmp_path)
+    md("network", "create", "other")
+    serve(md, busybox, "two", "--net", "other", files=tmp_path)
+    md("network", "create", "--internal", "inner")
+    md.start("--net", "inner", "--name", "locked", "--rootfs", busybox, "sleep", "10000")
+    address = {name: str(next(iter(md.inspect(name)["NetworkSettings"]["Networks"].values()))["IPAddress"]) for name in ("one", "two")}
+    assert machine.fetch(f"http://{address['one']}/") == "one\n" and machine.fetch(f"http://{address['two']}/") == "two\n"
+    assert "two" not in get(md, f"http://{address['two']}/", "one"), "from one network into another"
+    assert md("exec", "one", "ping", "-c", "1", "-W", "5", "192.0.2.2").returncode == 0, "masqueraded: no route leads back"
+    assert md("exec", "locked", "ping", "-c", "1", "-W", "2", "192.0.2.2", check=False).returncode != 0
+    sh(f"ip -n {outside} route add 172.16.0.0/12 via 192.0.2.1")
+    assert "one" not in get(md, f"http://{address['one']}/", netns=outside), "in from the LAN, but by a published port"
+
+
+def test_neighbours_cannot_take_each_others_address(br_netfilter: bool, md: Minidocker, busybox: Path) -> None:
+    """What is bridged is judged too: with br_netfilter by both families' rules, without it by the bridge's alone."""
+    md.start("--net", "br0", "--name", "good", "--rootfs", busybox, "sleep", "10000")
+    md.start("--net", "br0", "--name", "forger", "--cap-add", "NET_ADMIN", "--rootfs", busybox, "sleep", "10000")
+    address = md.inspect("good")["NetworkSettings"]["Networks"]["br0"]["IPAddress"]
+    assert md("exec", "forger", "ping", "-c", "1", "-W", "5", address).returncode == 0
+    md("exec", "forger", "ip", "addr", "add", "172.17.0.99/16", "dev", "eth0")
+    assert md("exec", "forger", "ping", "-c", "1", "-W", "2", "-I", "172.17.0.99", address, check=False).returncode != 0
+
+
+@pytest.mark.parametrize("driver", ["ptp", "macvlan"])
+def test_other_drivers_modules(outside: str, md: Minidocker, busybox: Path, driver: str) -> None:
+    options = ("--parent", "lan0", "--subnet", "192.0.2.0/24", "--ip-range", "192.0.2.128/25") if driver == "macvlan" else ()
+    md("network", "create", "--driver", driver, *options, "net")
+    assert md.run("--rm", "--net", "net", "--rootfs", busybox, "ping", "-c", "1", "-W", "5", "192.0.2.2").returncode == 0
+
+
+def test_ipv6(outside: str, br_netfilter: bool, md: Minidocker, busybox: Path, tmp_path: Path) -> None:
+    sh(f"ip addr add 2001:db8::1/64 dev lan0 nodad && ip -n {outside} addr add 2001:db8::2/64 dev eth0 nodad")
+    md("network", "create", "--ipv6", "six")
+    serve(md, busybox, "web", "--net", "six", "-p", "8080:80", files=tmp_path)
+    machine.fetch("http://127.0.0.1:8080/")
+    assert get(md, "http://[2001:db8::1]:8080/", netns=outside) == "web\n"
+    assert md("exec", "web", "ping", "-c", "1", "-W", "5", "2001:db8::2").returncode == 0
+
+
+def test_the_explained_commands_are_the_hosts_own(md: Minidocker, busybox: Path, tmp_path: Path) -> None:
+    """The script that --dry-run prints, run by bash with this distribution's ip, nft and mount, is a container that works."""
+    script = md.run("--dry-run", "--net", "br0", "--name", "web", "-p", "8080:80", "--rootfs", busybox, "hostname", "-i").stdout
+    (tmp_path / "script").write_text(script)
+    assert sh(f"bash {tmp_path}/script").strip().endswith("172.17.0.2")
+
+
+def test_what_is_gone_is_gone(md: Minidocker, busybox: Path) -> None:
+    md.start("--net", "br0", "--name", "web", "-p", "8080:80", "--rootfs", busybox, "httpd", "-f")
+    md("rm", "-f", "web")
+    md("network", "rm", "br0")
+    assert sh("nft list ruleset") == ""
+    assert [link["ifname"] for link in json.loads(sh("ip -j link"))] == ["lo"]
