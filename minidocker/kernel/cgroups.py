@@ -96,11 +96,13 @@ def detect(mountinfo: str = "/proc/self/mountinfo") -> Face:
 
 class Face:
     """The hierarchies as one. `version` 1, 2, "hybrid", or 0 when none is mounted; `of` the hierarchy of each controller ("io" for
-    blkio); `unified` the v2 hierarchy or None; `hierarchies` all that have controllers, each once."""
+    blkio); `unified` the v2 hierarchy or None; `hierarchies` all that have controllers, each once; `always` the controllers whose
+    hierarchies every container is in."""
 
-    __slots__ = ("hierarchies", "of", "unified", "version")
+    __slots__ = ("always", "hierarchies", "of", "unified", "version")
 
     def __init__(self, mounted: Iterable[Hierarchy]) -> None:
+        self.always: tuple[str, ...] = ALWAYS
         self.of: dict[str, Hierarchy] = {}
         self.unified: Hierarchy | None = None
         self.hierarchies: list[Hierarchy] = []
@@ -118,6 +120,12 @@ class Face:
         versions = {hierarchy.version for hierarchy in self.hierarchies}
         self.version: int | str = "hybrid" if len(versions) == 2 else versions.pop() if versions else 0
 
+    def with_all(self) -> Face:
+        """Itself, from now on for containers that are in every v1 hierarchy, as engines have it from other OCI runtimes: a Java machine
+        looks for cpuset, and an engine limits afterwards what nothing limited at first."""
+        self.always = (*ALWAYS, *(name for name, hierarchy in self.of.items() if hierarchy.version == 1 and name not in ALWAYS))
+        return self
+
     # Where a cgroup is.
 
     def hierarchy(self, controller: str) -> Hierarchy:
@@ -133,9 +141,9 @@ class Face:
         raise UnsupportedError(f"the cgroup controller {label} is missing: not in this kernel, disabled at boot, or not mounted")
 
     def used(self, also: Iterable[str] = ()) -> list[Hierarchy]:
-        """The hierarchies a container is in: those of ALWAYS, and those of the controllers in `also` (UnsupportedError)."""
+        """The hierarchies a container is in: those of `always`, and those of the controllers in `also` (UnsupportedError)."""
         hierarchies: list[Hierarchy] = []
-        for controller in ALWAYS:
+        for controller in self.always:
             hierarchy = self.of.get(controller)
             if hierarchy is not None and hierarchy not in hierarchies:
                 hierarchies.append(hierarchy)
@@ -187,7 +195,7 @@ class Face:
                     made.append(hierarchy.mount)
                 if hierarchy.version == 2:
                     self._enable(hierarchy, name, also)
-                elif "cpuset" in also and self.of["cpuset"] is hierarchy:
+                elif self.of.get("cpuset") is hierarchy:
                     cgroupfs.fill_cpuset(hierarchy.mount, name)
         except BaseException:
             for mount in reversed(made):

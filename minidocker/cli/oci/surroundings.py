@@ -35,7 +35,7 @@ def manager(call: Call) -> tuple[managers.Manager, str]:
     word = call.globals.get("cgroup_manager", "systemd" if call.globals.get("systemd_cgroup") is True else managers.CGROUPFS)
     if word not in (*managers.CHOICES, "disabled"):
         raise UsageError(f"--cgroup-manager {word}: none of {', '.join(managers.CHOICES)} and disabled")
-    face = cgroups.Face([]) if word == "disabled" else cgroups.detect()
+    face = cgroups.Face([]) if word == "disabled" else cgroups.detect().with_all()
     if word == "disabled" or _goes_without(call, face):
         return managers.of(managers.CGROUPFS, cgroups.Face([])), ""
     return managers.of(str(word), face), "" if word == managers.SYSTEMD else _OWN_CGROUP
