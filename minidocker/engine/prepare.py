@@ -215,7 +215,9 @@ def _find_init() -> str:
     for path in _INITS:
         if os.path.exists(path):
             return path
-    raise UnsupportedError("--init needs tini or catatonit, and neither is installed", "apt-get install tini")
+    from minidocker.kernel import packages
+
+    raise UnsupportedError("--init needs tini or catatonit, and neither is installed", packages.install("tini"))
 
 
 def _running(host: Host, reference: str) -> containers.Record:

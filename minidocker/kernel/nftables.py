@@ -127,7 +127,9 @@ def _find() -> str:
     for directory in (*os.environ.get("PATH", "").split(":"), *_SBIN):
         if directory.startswith("/") and os.access(f"{directory}/nft", os.X_OK):
             return f"{directory}/nft"
-    raise UnsupportedError("the program `nft` is missing: bridges, masquerading and published ports need it", "apt-get install nftables")
+    from minidocker.kernel import packages
+
+    raise UnsupportedError("the program `nft` is missing: bridges, masquerading and published ports need it", packages.install("nftables"))
 
 
 def _memory(name: str, content: bytes = b"") -> int:

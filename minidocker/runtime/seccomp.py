@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LIBRARY = "libseccomp.so.2"
-_HINT = "apt-get install libseccomp2, or --security-opt seccomp=unconfined to go without a filter"
 
 # OCI flag -> seccomp(2) flag. TSYNC is about the caller's other threads, of which there are none.
 _FLAGS = {
@@ -101,7 +100,10 @@ class _Builder:
         try:
             self.library = ctypes.CDLL(_LIBRARY)
         except OSError:
-            raise UnsupportedError(f"compile a seccomp profile: {_LIBRARY} is not installed", _HINT) from None
+            from minidocker.kernel import packages
+
+            hint = f"{packages.install('libseccomp')}, or --security-opt seccomp=unconfined to go without a filter"
+            raise UnsupportedError(f"compile a seccomp profile: {_LIBRARY} is not installed", hint) from None
         self.library.seccomp_init.restype = ctypes.c_void_p
         self.library.seccomp_arch_native.restype = ctypes.c_uint32
         self.default = default
