@@ -147,9 +147,12 @@ class Minidocker:
         return [Path(line) for line in found.splitlines()]
 
     def cgroup(self, id: str, controller: str) -> Path:
-        """The container's cgroup directory in the hierarchy of a v1 controller, or the one of v2."""
-        v1, v2 = Path("/sys/fs/cgroup", controller), Path("/sys/fs/cgroup")
-        return (v1 if v1.is_dir() else v2) / f"minidocker-{self.tag}" / id
+        """The container's cgroup directory in the hierarchy of a v1 controller, or the one of v2: a scope in a slice where systemd makes it."""
+        v1 = Path("/sys/fs/cgroup", controller)
+        if v1.is_dir():
+            return v1 / f"minidocker-{self.tag}" / id
+        [found] = [path for path in self.cgroups(id) if not any(path in other.parents for other in self.cgroups(id))]
+        return found
 
     def close(self) -> None:
         """Remove all containers and networks; then nothing may be left of this data root but its files."""

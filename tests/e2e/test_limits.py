@@ -181,14 +181,14 @@ def test_ulimits(md: Minidocker, busybox: Path, box: Box) -> None:
 def test_everything_of_the_container_is_in_its_cgroup(md: Minidocker, busybox: Path) -> None:
     id = start(md, busybox, "--name", "one", command=("sh", "-c", "sleep 1000 & sleep 1000; true"))
     md("exec", "-d", "one", "sleep", "999")
-    for directory in md.cgroups(id):
+    for directory in md.cgroups(id) if V1 else [md.cgroup(id, "")]:
         poll(lambda d=directory: len((d / "cgroup.procs").read_text().split()) == 4, f"sh, three sleeps in {directory}")  # type: ignore[misc]
     assert md.cgroups(id)
 
 
 def test_cgroup_parent(md: Minidocker, busybox: Path) -> None:
     parent = f"minidocker-test-{os.getpid()}"
-    id = start(md, busybox, "--cgroup-parent", f"/{parent}", "-m", "64m")
+    id = start(md, busybox, "--cgroup-manager", "cgroupfs", "--cgroup-parent", f"/{parent}", "-m", "64m")
     found = md.cgroups(id)
     try:
         assert found and all(f"/{parent}/minidocker-{md.tag}/{id}" in str(path) for path in found)
