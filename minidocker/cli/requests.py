@@ -43,6 +43,7 @@ def run_request(call: Call, environ: Mapping[str, str], cwd: str) -> RunRequest:
     request.init = call.flag("init")
     request.publish_all = call.flag("publish_all")
     request.cgroup_parent = _with(call, "cgroup_parent", parse.cgroup_parent)
+    request.cgroup_manager = _with(call, "cgroup_manager", lambda text: parse.choice("--cgroup-manager", text, ("cgroupfs", "systemd")))
     request.cgroupns = _with(call, "cgroupns", lambda text: parse.choice("--cgroupns", text, ("private", "host")))
     request.stop_signal = _with(call, "stop_signal", lambda text: parse.signal("--stop-signal", text)) or request.stop_signal
     request.detach_keys = _with(call, "detach_keys", parse.detach_keys) or request.detach_keys

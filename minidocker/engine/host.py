@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from minidocker.kernel.cgroups import Face
+    from minidocker.runtime.managers import Place
+    from minidocker.spec.request import RunRequest
     from minidocker.storage.state import State
 
 DEFAULT_ROOT = "/var/lib/minidocker"
@@ -90,13 +92,11 @@ class Host:
         """Where a network's hosts files are."""
         return f"{self.run}/networks/{network}"
 
-    def cgroup(self, id: str, parent: str | None) -> str:
-        """The container's cgroup below the root of every hierarchy."""
-        return f"{self.own_cgroup(parent)}/{id}"
+    def place(self, id: str, request: RunRequest) -> Place:
+        """Where the container's cgroup is, and who makes it. UsageError for a --cgroup-parent that the manager has no use for."""
+        from minidocker.runtime import managers
 
-    def own_cgroup(self, parent: str | None) -> str:
-        """The cgroup that holds this root's containers, below `parent`: it goes with the last of them."""
-        return f"{(parent or '').strip('/')}/minidocker-{self.tag}".lstrip("/")
+        return managers.place(self.face, request.cgroup_manager, self.tag, id, request.cgroup_parent or "")
 
     def claim(self, id: str) -> int:
         """Take the container's lock (see `hold_lock`), making its run directory; -1 when a living process has it.

@@ -122,7 +122,7 @@ class Session:
         self._pipes()
         launch = Launch(
             self.id, prepared.configuration(host), host.face, directory=self.run_directory,
-            own=host.own_cgroup(self.request.cgroup_parent), on_namespaces=wiring.plan(host, prepared, self.links),
+            own=prepared.place.own, manager=prepared.place.manager, on_namespaces=wiring.plan(host, prepared, self.links),
             filter=prepared.filter(host), stdio=self.stdio, die_with_parent=True,
         )  # fmt: skip
         if self.request.explain:
@@ -282,8 +282,8 @@ def planned(host: Host, request: RunRequest) -> Plan:
     for entry in document["mounts"]:  # we follow links inside the root, which mount(8) does not
         entry["destination"] = prepared.view.inside(entry["destination"])
     document["process"]["cwd"] = prepared.view.inside(document["process"]["cwd"])
-    launch = Launch(id, document, host.face, directory=host.run_directory(id), own=host.own_cgroup(request.cgroup_parent),
-                    on_namespaces=wiring.plan(host, prepared, links), filter=prepared.filter(host))  # fmt: skip
+    launch = Launch(id, document, host.face, directory=host.run_directory(id), own=prepared.place.own,
+                    manager=prepared.place.manager, on_namespaces=wiring.plan(host, prepared, links), filter=prepared.filter(host))  # fmt: skip
     return files + network + wiring.answer(host, links, id, []) + launch.plan
 
 

@@ -162,7 +162,7 @@ def _remove_ended(host: Host, id: str) -> bool:
 
 def _kill_all(host: Host, record: containers.Record, pidfd: int) -> None:
     """SIGKILL to init, with which all of its PID namespace goes, and then to whatever else is in the cgroup (exec'd processes)."""
-    host.face.thaw(host.cgroup(record.id, record.request.cgroup_parent))
+    host.face.thaw(host.place(record.id, record.request).name)
     try:
         process.pidfd_send_signal(pidfd, _SIGKILL)
     except ProcessLookupError:

@@ -166,6 +166,7 @@ def document(host: Host, record: Record) -> dict[str, object]:
 
 def _host_config(host: Host, record: Record) -> dict[str, Any]:
     request = record.request
+    place = host.place(record.id, request)
     return {
         "NetworkMode": request.network, "Memory": request.memory or 0, "MemorySwap": request.memory_swap or 0,
         "MemoryReservation": request.memory_reservation or 0, "NanoCpus": round((request.cpus or 0) * 1e9),
@@ -178,7 +179,7 @@ def _host_config(host: Host, record: Record) -> dict[str, Any]:
         "ExtraHosts": [f"{name}:{ip}" for name, ip in request.add_hosts], "Ulimits": [
             {"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in request.ulimits
         ],
-        "Cgroup": "/" + host.cgroup(record.id, request.cgroup_parent), "CgroupParent": request.cgroup_parent or "",
+        "Cgroup": "/" + place.name, "CgroupParent": request.cgroup_parent or "", "CgroupManager": place.manager.word,
         "Rootfs": request.rootfs or "",
     }  # fmt: skip
 

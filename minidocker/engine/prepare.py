@@ -12,7 +12,7 @@ from minidocker.engine.host import Host
 from minidocker.errors import NotFoundError, StateError, TargetNotExecutable, TargetNotFound, UnsupportedError, UsageError
 from minidocker.kernel import devices as kernel_devices
 from minidocker.kernel import process
-from minidocker.runtime import filters
+from minidocker.runtime import filters, managers
 from minidocker.spec import capabilities, config
 from minidocker.spec import seccomp as default_seccomp
 from minidocker.spec.request import RunRequest
@@ -28,9 +28,9 @@ _INITS = ("/usr/bin/tini-static", "/usr/bin/catatonit", "/usr/bin/tini", "/usr/l
 
 class Prepared:
     """All that is decided before the first write. `around.netns` tells the kind of network: "" its own, None the host's, a path
-    another container's; `joins` that container's record."""
+    another container's; `joins` that container's record; `place` its cgroup's."""
 
-    __slots__ = ("around", "id", "joins", "request", "view")
+    __slots__ = ("around", "id", "joins", "place", "request", "view")
 
     def __init__(self, host: Host, request: RunRequest, id: str) -> None:
         self.id = id
@@ -48,9 +48,17 @@ class Prepared:
             check_cpus(request.cpus or 0, request.cpuset_cpus or "")
         self._privileges()
         self.around.init = _find_init() if request.init else ""
-        self.around.cgroups_path = "/" + host.cgroup(id, request.cgroup_parent)
+        self.place = self._find_place(host)
+        self.around.cgroups_path = self.place.path
         self.around.limits_swap = not request.memory or host.face.limits_swap()
         self.around.private_cgroupns = request.cgroupns != "host" if request.cgroupns else not request.privileged
+
+    def _find_place(self, host: Host) -> managers.Place:
+        request, default = self.request, managers.default(host.face)
+        if request.cgroup_manager == managers.CGROUPFS != default:
+            host.notice("systemd owns the cgroups here and knows nothing of those of --cgroup-manager cgroupfs: it may change them")
+        request.cgroup_manager = request.cgroup_manager or default  # and for its next start
+        return host.place(self.id, request)
 
     def _find_network(self, host: Host) -> None:
         request, around = self.request, self.around

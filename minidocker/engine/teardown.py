@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 def release(host: Host, record: containers.Record) -> list[str]:
     """Give back what the container holds; returns what went wrong, one line each."""
     troubles: list[str] = []
-    cgroup = host.cgroup(record.id, record.request.cgroup_parent)
+    place = host.place(record.id, record.request)
     for step in (
         lambda: names.withdraw_netns(record.name, record.netns, record.pid),
-        lambda: host.face.kill(cgroup),
-        lambda: host.face.remove(cgroup, host.own_cgroup(record.request.cgroup_parent)),
+        lambda: host.face.kill(place.name),
+        lambda: place.manager.remove(place.name, place.own),
         lambda: wiring.release(host, record),
     ):
         _attempt(step, troubles)
@@ -94,6 +94,6 @@ def _finish(host: Host, record: containers.Record, exit_code: int | None, finish
 
 def _oom_killed(host: Host, record: containers.Record) -> bool:
     try:
-        return host.face.oom_kills(host.cgroup(record.id, record.request.cgroup_parent)) > 0
+        return host.face.oom_kills(host.place(record.id, record.request).counts) > 0
     except (OSError, MinidockerError):
         return False  # a cgroup that is gone tells nothing; what it told before is in the record

@@ -216,15 +216,17 @@ class Connection:
         self.close()
 
     def _authenticate(self) -> None:
-        """SASL's EXTERNAL: the kernel tells the other side who we are (SO_PEERCRED), we only name ourselves."""
-        self.socket.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
+        """SASL's EXTERNAL: the kernel tells the other side who we are (SO_PEERCRED), we only name ourselves.
+
+        All in one, as systemctl says it, and nothing before the answer: a call that systemd reads together with BEGIN it leaves lying
+        until something else comes."""
+        self.socket.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\nBEGIN\r\n")
         deadline = time.monotonic() + self.patience
         while b"\r\n" not in self.buffer:
             self._more(deadline)
         answer, _, self.buffer = self.buffer.partition(b"\r\n")
         if not answer.startswith(b"OK "):
             raise KernelError(f"log in at {self.path}", errno.EACCES, answer.decode("ascii", "replace"))
-        self.socket.sendall(b"BEGIN\r\n")
 
     def call(self, destination: str, path: str, interface: str, member: str, signature: str = "", *values: Any) -> list[Any]:
         """Call a method; the values of its reply. Signals that come before it are kept for `signal`."""

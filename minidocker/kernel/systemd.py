@@ -76,9 +76,11 @@ class Systemd:
         except OSError as error:
             raise KernelError.of(f"call {member} of systemd", error) from error
 
-    def start_transient(self, unit: str, properties: Sequence[Property]) -> None:
-        """StartTransientUnit, and wait until it has started. A failed unit of that name is forgotten first. DBusError (see `exists`)."""
-        values: tuple[Any, ...] = (unit, "replace", [(name, (kind, value)) for name, kind, value in properties], [])
+    def start_transient(self, unit: str, properties: Sequence[Property], also: Sequence[tuple[str, Sequence[Property]]] = ()) -> None:
+        """StartTransientUnit, and wait until it has started. A failed unit of that name is forgotten first; `also` are units that it
+        starts with it, each with the properties that it gets if it is not there. DBusError (see `exists`)."""
+        others = [(other, _variants(its)) for other, its in also]
+        values: tuple[Any, ...] = (unit, "replace", _variants(properties), others)
         try:
             job = self._call("StartTransientUnit", "ssa(sv)a(sa(sv))", *values)
         except DBusError as error:
@@ -109,7 +111,7 @@ class Systemd:
 
     def set_properties(self, unit: str, properties: Sequence[Property]) -> None:
         """SetUnitProperties, until the next boot at most (`runtime`)."""
-        self._call("SetUnitProperties", "sba(sv)", unit, True, [(name, (kind, value)) for name, kind, value in properties])
+        self._call("SetUnitProperties", "sba(sv)", unit, True, _variants(properties))
 
     def version(self) -> str:
         """As `systemctl --version` has it: "252.38-1~deb12u1"."""
@@ -128,6 +130,10 @@ class Systemd:
                 break
         if result != "done":
             raise MinidockerError(f"systemd could not {action}: {result}", f"journalctl -u {action.partition(' ')[2]}")
+
+
+def _variants(properties: Sequence[Property]) -> list[tuple[str, tuple[str, Any]]]:
+    return [(name, (kind, value)) for name, kind, value in properties]
 
 
 def exists(error: DBusError) -> bool:

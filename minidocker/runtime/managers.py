@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from minidocker.errors import UnsupportedError, UsageError
-from minidocker.plan import Plan, Step
+from minidocker.plan import At, Plan, Step
 from minidocker.runtime import resources
 from minidocker.runtime.resources import Cgroup
 
@@ -66,9 +66,13 @@ class Manager:
         """The cgroup whose counters outlive the last process of `name`, until it is removed."""
         return name
 
+    def removal(self, name: str, own: str) -> Step:
+        """What removes it, its processes dead or dying, and `own` with its last child; what is gone already is no error."""
+        return resources.RemoveCgroup(self.face, name, own)
+
     def remove(self, name: str, own: str) -> None:
-        """Remove it, its processes dead or dying, and `own` with its last child; what is gone already is no error."""
-        self.face.remove(name, own)
+        """The same, done."""
+        self.removal(name, own).apply(At())
 
     def update(self, name: str, asked: dict[str, Any]) -> Plan:
         """Change the limits of a cgroup that is there. UnsupportedError for one that needs a controller which it was made without."""
@@ -127,13 +131,42 @@ class Scopes(Manager):
     def counts(self, name: str, own: str) -> str:
         return own or name
 
-    def remove(self, name: str, own: str) -> None:
-        from minidocker.runtime import scope
+    def removal(self, name: str, own: str) -> Step:
+        from minidocker.runtime.scope import StopScope
 
-        scope.remove(self.face, name, own)
+        return StopScope(self.face, name, own)
 
     def update(self, name: str, asked: dict[str, Any]) -> Plan:
         from minidocker.runtime import scope
 
         limits = self._limits(name, asked)
         return Plan([scope.SetProperties(name, asked), *limits])
+
+
+class Place:
+    """Where one container's cgroup is: `path` as OCI's cgroupsPath, `name` below the root of every hierarchy, `own` the ancestor that goes
+    with it."""
+
+    __slots__ = ("manager", "name", "own", "path")
+
+    def __init__(self, manager: Manager, path: str, name: str, own: str) -> None:
+        self.manager = manager
+        self.path = path
+        self.name = name
+        self.own = own
+
+    @property
+    def counts(self) -> str:
+        """The cgroup whose counters outlive its last process."""
+        return self.manager.counts(self.name, self.own)
+
+    def removal(self) -> Step:
+        """What removes it, its processes dead or dying; what is gone already is no error."""
+        return self.manager.removal(self.name, self.own)
+
+
+def place(face: Face, word: str | None, tag: str, id: str, parent: str) -> Place:
+    """The place of a container of the engine's; `word` None for one from before there was a choice."""
+    manager = of(word or CGROUPFS, face)
+    path, own = manager.path(tag, id, parent)
+    return Place(manager, path, manager.name(path, own, id), own)

@@ -9,6 +9,8 @@ A limit is one write of one cgroup file; which file, and in which unit, differs 
 
 from __future__ import annotations
 
+import os
+
 from minidocker.errors import UnsupportedError, UsageError
 from minidocker.kernel import cgroups, devices
 from minidocker.plan import CGROUP, PARENT, At, Plan, Step, quote
@@ -184,3 +186,28 @@ class GuardDevices(Step):
             devices.apply_list(self.directory, self.device_list)
         else:
             devices.attach(self.directory, devices.program(self.rules))
+
+
+class RemoveCgroup(Step):
+    """Remove a cgroup, and with the last one `own`, the ancestor that is ours."""
+
+    title = CGROUP
+    why = "its cgroup, in each hierarchy that has it"
+
+    def __init__(self, face: Face, name: str, own: str) -> None:
+        self.face = face
+        self.name = name
+        self.own = own
+
+    def shell(self) -> str:
+        directories = [hierarchy.path(self.name) for hierarchy in self.face.hierarchies if os.path.isdir(hierarchy.path(self.name))]
+        directories = directories or self.face.paths(self.name)
+        parents = [directory.removesuffix(self.name) + self.own for directory in directories]
+        return (f"rmdir {' '.join(map(quote, directories))}\n"
+                f"rmdir --ignore-fail-on-non-empty {' '.join(map(quote, parents))}")  # fmt: skip
+
+    def describe(self) -> str:
+        return f"remove cgroup `{self.name}`"
+
+    def apply(self, at: At) -> None:
+        self.face.remove(self.name, self.own)

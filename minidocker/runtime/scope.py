@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from minidocker.kernel.systemd import Property
 
 _PR_SET_PDEATHSIG = 1
+_PATIENCE = 2.0  # seconds for a cgroup to go once its unit has stopped
 _STOP_MICROSECONDS = 10_000_000  # between TERM and KILL when systemd itself stops it, at a shutdown for instance: what `stop` gives, too
 
 
@@ -83,9 +84,11 @@ class StartScope(Step):
         self.keeper = 0
 
     def _slices(self) -> list[str]:
-        """Above the slice that is this container's alone, the outermost first; systemd makes all others by itself, and keeps them."""
+        """Those above the slice that is this container's alone, which are not there: they are to go with the last scope in them. systemd
+        would make them by itself, and keep them."""
         parts = self.scope.own.split("/")[:-1]
-        return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+        paths = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+        return [os.path.basename(path) for path in paths if not os.path.isdir(self.scope.face.path(path, "freezer"))]
 
     def shell(self) -> str:
         shown = [entry for entry in self.scope.properties if entry[0] not in ("Slice", "CollectMode")]
@@ -103,9 +106,8 @@ class StartScope(Step):
         self.keeper = _keeper()
         try:
             with Systemd() as manager:
-                for path in self._slices():
-                    _start_slice(manager, self.scope.face, path)
-                manager.start_transient(self.unit, [*self.scope.properties, ("PIDs", "au", [self.keeper])])
+                properties = [*self.scope.properties, ("PIDs", "au", [self.keeper])]
+                manager.start_transient(self.unit, properties, [(slice, _SLICE) for slice in self._slices()])
             self._check()
         except BaseException as error:
             self.let_go()
@@ -128,24 +130,13 @@ class StartScope(Step):
 
     def undo(self, at: At) -> None:
         self.let_go()
-        remove(self.scope.face, self.scope.name, self.scope.own)
+        StopScope(self.scope.face, self.scope.name, self.scope.own).apply(at)
 
     def let_go(self) -> None:
         if self.keeper:
             os.kill(self.keeper, 9)  # a child that is not yet waited for: the number is nobody else's
             os.waitpid(self.keeper, 0)
             self.keeper = 0
-
-
-def _start_slice(manager: Systemd, face: Face, path: str) -> None:
-    """A slice that goes with the last scope in it, unless there is one: the user's own, or from an earlier container."""
-    if os.path.isdir(face.path(path, "freezer")):
-        return
-    try:
-        manager.start_transient(os.path.basename(path), _SLICE)
-    except DBusError as error:
-        if not systemd.exists(error):
-            raise
 
 
 def _keeper() -> int:
@@ -209,19 +200,36 @@ class SetProperties(Step):
             raise MinidockerError(f"have systemd change {self.unit}: {error}") from error
 
 
-def remove(face: Face, name: str, own: str, patience: float = 2.0) -> None:
+class StopScope(Step):
     """End the scope and whatever is in it, and the slice `own`; what is gone already is no error.
 
     KernelError when systemd cannot be reached, MinidockerError when it could not stop it."""
-    if face.unified is None:
-        return
-    directories = [face.unified.path(path) for path in (name, own) if path]
-    if not any(map(os.path.isdir, directories)):
-        return
-    unit = os.path.basename(name)
-    with Systemd() as manager:
-        for one in (unit, os.path.basename(own)) if own else (unit,):
-            manager.stop(one)
-        manager.reset_failed(unit)
-    if not until(lambda: not any(map(os.path.isdir, directories)), time.monotonic() + patience):
-        raise KernelError(f"remove cgroup {directories[-1]}", errno.EBUSY, "systemd has stopped the unit and left it there")
+
+    title = CGROUP
+    why = "the scope, and with it its cgroup"
+
+    def __init__(self, face: Face, name: str, own: str) -> None:
+        self.face = face
+        self.unit = os.path.basename(name)
+        self.units = [self.unit, *([os.path.basename(own)] if own else [])]
+        self.paths = [path for path in (name, own) if path]
+
+    def shell(self) -> str:
+        return f"systemctl --quiet stop {' '.join(map(quote, self.units))}"
+
+    def describe(self) -> str:
+        return f"stop {self.unit}"
+
+    def apply(self, at: At) -> None:
+        if not self._left():  # a scope goes by itself with its last process
+            return
+        with Systemd() as manager:
+            for unit in self.units:
+                manager.stop(unit)
+            manager.reset_failed(self.unit)
+        if not until(lambda: not self._left(), time.monotonic() + _PATIENCE):
+            raise KernelError(f"remove cgroup {self._left()[0]}", errno.EBUSY, "systemd has stopped its unit and left it there")
+
+    def _left(self) -> list[str]:
+        directories = [self.face.unified.path(path) for path in self.paths] if self.face.unified else []
+        return [directory for directory in directories if os.path.isdir(directory)]
