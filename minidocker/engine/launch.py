@@ -96,6 +96,8 @@ class Session:
             self.host.drop_run_directory(self.id)
             raise
         try:
+            if self.request.detach or (self.request.tty and self.request.interactive):  # it may outlive the command
+                prepared.place.manager.move_monitor(prepared.place.name, prepared.place.own, os.getpid())
             launch = self._create(prepared)
             self._start(launch)
             if not _tell(self.client, b"S" + self.id.encode()):

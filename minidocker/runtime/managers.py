@@ -62,6 +62,10 @@ class Manager:
         """How to make it. UnsupportedError for what cannot be had here."""
         return Cgroup(self.face, name, asked, own)
 
+    def move_monitor(self, name: str, own: str, pid: int) -> None:
+        """See that the container's parent, process `pid`, does not end with what it was started from. There is nothing to do where nobody
+        but us ends cgroups."""
+
     def counts(self, name: str, own: str) -> str:
         """The cgroup whose counters outlive the last process of `name`, until it is removed."""
         return name
@@ -127,6 +131,11 @@ class Scopes(Manager):
         from minidocker.runtime.scope import Scope
 
         return Scope(self.face, name, asked, own)
+
+    def move_monitor(self, name: str, own: str, pid: int) -> None:
+        from minidocker.runtime import scope
+
+        scope.move_monitor(self.face, name, own, pid)
 
     def counts(self, name: str, own: str) -> str:
         return own or name

@@ -83,13 +83,6 @@ class StartScope(Step):
         self.unit = os.path.basename(scope.name)
         self.keeper = 0
 
-    def _slices(self) -> list[str]:
-        """Those above the slice that is this container's alone, which are not there: they are to go with the last scope in them. systemd
-        would make them by itself, and keep them."""
-        parts = self.scope.own.split("/")[:-1]
-        paths = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
-        return [os.path.basename(path) for path in paths if not os.path.isdir(self.scope.face.path(path, "freezer"))]
-
     def shell(self) -> str:
         shown = [entry for entry in self.scope.properties if entry[0] not in ("Slice", "CollectMode")]
         options = "".join(f" \\\n  -p {quote(word)}" for word in unitproperties.said(shown))
@@ -107,7 +100,7 @@ class StartScope(Step):
         try:
             with Systemd() as manager:
                 properties = [*self.scope.properties, ("PIDs", "au", [self.keeper])]
-                manager.start_transient(self.unit, properties, [(slice, _SLICE) for slice in self._slices()])
+                manager.start_transient(self.unit, properties, _slices_above(self.scope.face, self.scope.own))
             self._check()
         except BaseException as error:
             self.let_go()
@@ -137,6 +130,31 @@ class StartScope(Step):
             os.kill(self.keeper, 9)  # a child that is not yet waited for: the number is nobody else's
             os.waitpid(self.keeper, 0)
             self.keeper = 0
+
+
+def _slices_above(face: Face, own: str) -> list[tuple[str, list[Property]]]:
+    """Those above the slice `own`, a container's alone, that are not there: they are to go with the last scope in them. systemd would
+    make them by itself, and keep them."""
+    parts = own.split("/")[:-1]
+    paths = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    return [(os.path.basename(path), _SLICE) for path in paths if not os.path.isdir(face.path(path, "freezer"))]
+
+
+def move_monitor(face: Face, name: str, own: str, pid: int) -> None:
+    """Give the monitor of the container `name` a scope of its own beside it: whatever unit it was started from (a login, a cron job), it
+    does not end with that. When the host goes down it is stopped after its container, whose end it sees."""
+    unit = os.path.basename(name)
+    slice = os.path.basename(os.path.dirname(own))
+    properties: list[Property] = [
+        ("Description", "s", "minidocker monitor"), ("Slice", "s", slice), ("CollectMode", "s", "inactive-or-failed"),
+        ("Before", "as", [unit]), ("PIDs", "au", [pid]),
+    ]  # fmt: skip
+    monitor = f"{unit.removesuffix('.scope')}-monitor.scope"
+    try:
+        with Systemd() as manager:
+            manager.start_transient(monitor, properties, _slices_above(face, own))
+    except DBusError as error:
+        raise MinidockerError(f"have systemd start {monitor}: {error}") from error
 
 
 def _keeper() -> int:
