@@ -45,6 +45,7 @@ _BACKLOG = 64
 _TRIES = 20  # for a port that is free for UDP and for TCP
 _SERVER = "minidocker.network.dnsserver"
 _SIGTERM = 15
+_SIGKILL = 9
 _PATIENCE = 5.0
 
 
@@ -63,7 +64,7 @@ class Answer(Step):
     def shell(self) -> str:
         path = _path(self.host, self.network.name)
         command = " ".join(map(quote, _server(self.host, self.network, "-", "-", path)))
-        return f"mkdir -p {quote(os.path.dirname(path))}\nsetsid {command} < /dev/null &> /dev/null &\nHELPERS=\"${{HELPERS:-}} $!\""
+        return f"mkdir -p {quote(os.path.dirname(path))}\nsetsid {command} < /dev/null &> /dev/null &"
 
     def describe(self) -> str:
         return f"answer for the names of network `{self.network.name}`"
@@ -147,6 +148,24 @@ def settle(host: Host, name: str) -> None:
         _end(host, name, network, path)
 
 
+class Settle(Step):
+    """`settle`, when the container has left."""
+
+    title = NETWORK
+    why = "the network's DNS, with its last container"
+
+    def __init__(self, host: Host, name: str) -> None:
+        self.host = host
+        self.name = name
+
+    def shell(self) -> str:
+        path, hosts = quote(_path(self.host, self.name)), quote(f"{self.host.names_directory(self.name)}/hosts")
+        return f"[ \"$(grep -c '^[^#]' {hosts})\" -gt 1 ] || {{ kill \"$(cat {path})\" && rm {path}; }}"
+
+    def apply(self, at: At) -> None:
+        settle(self.host, self.name)
+
+
 def elsewhere(host: Host, every: list[Network]) -> dict[str, int]:
     """network name -> port of those DNS that are not at port 53."""
     found = {}
@@ -214,10 +233,12 @@ def _terminate(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        process.pidfd_send_signal(pidfd, _SIGTERM)
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        poll.poll(_PATIENCE * 1000)
+        process.pidfd_send_signal(pidfd, _SIGTERM)
+        if not poll.poll(_PATIENCE * 1000):  # stopped, say
+            process.pidfd_send_signal(pidfd, _SIGKILL)
+            poll.poll(_PATIENCE * 1000)
     except ProcessLookupError:
         return
     finally:

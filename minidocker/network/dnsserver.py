@@ -11,6 +11,7 @@ lose, and logs nowhere. Whatever a client does costs only that client: everythin
 
 from __future__ import annotations
 
+import _signal
 import errno
 import fcntl
 import os
@@ -269,6 +270,7 @@ def serve(arguments: list[str]) -> None:
     subnet, IPv6 subnet or "", 1 when internal, descriptors of the UDP and the TCP socket (or "-" for one that it makes, at port 53), lock
     (see `_hold`)."""
     _, directory, network, gateway, subnet, subnet6, internal, udp, tcp, lock = arguments
+    _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)  # whoever asked first may ignore it, and what is ignored is inherited
     _hold(lock)
     subnets = [dns.subnet(text) for text in (subnet, subnet6) if text]
     datagrams, connections = _socket(SOCK_DGRAM, udp, gateway), _socket(SOCK_STREAM, tcp, gateway)

@@ -520,6 +520,13 @@ def test_the_first_question_starts_one_server_a_network_and_its_last_container_e
     assert list(servers(md).values()) == ["front"]
 
 
+def test_whoever_ignores_sigterm_can_end_what_he_starts(md: Minidocker) -> None:
+    """A script that cleans up with its signals ignored (`trap '' TERM`) starts the server by its `rm`, and what is ignored is inherited."""
+    md.start("--name", "a", "sleep", "1000")
+    subprocess.run(["sh", "-c", 'trap "" TERM; exec "$@"', "sh", *md.argv("rm", "-f", "a")], check=True, timeout=30, capture_output=True)
+    assert servers(md) == {}
+
+
 def test_a_container_that_asks_nothing_leaves_nobody_to_be_ended(md: Minidocker) -> None:
     for _ in range(3):
         md.run("--rm", "true")
