@@ -85,7 +85,11 @@ class Limits:
         self.steps.append(SetFile(directory, [(file, str(value)) for file, value in choices], why))
 
     def _memory(self, memory: dict[str, Any]) -> None:
-        _only(memory, "memory", "limit swap reservation swappiness disableOOMKiller useHierarchy checkBeforeUpdate")
+        _only(memory, "memory", "limit swap reservation kernel kernelTCP swappiness disableOOMKiller useHierarchy checkBeforeUpdate")
+        if memory.get("useHierarchy") is False:
+            raise UnsupportedError("memory.useHierarchy cannot be false: the kernel counts all that is below a cgroup")
+        if not any(value or name == "swappiness" for name, value in memory.items() if value is not None):
+            return  # nothing is asked for, so nothing is missing where there is no controller
         v1 = self._is_v1("memory")
         limit, swap, reservation = (_amount(memory, name) for name in ("limit", "swap", "reservation"))
         if swap > 0 and limit <= 0:
@@ -95,6 +99,8 @@ class Limits:
         if swap > 0 and not self.face.limits_swap():
             raise UnsupportedError("swap cannot be limited: the memory controller's swap accounting is missing",
                                    "boot with swapaccount=1, or do not limit swap")  # fmt: skip
+        if memory.get("checkBeforeUpdate") and not v1 and limit > 0:
+            self.steps.append(CheckUsage(self.face.path(self.name, "memory"), limit))
         if v1 and swap > 0:
             self.steps.append(SetMemory(self.face.path(self.name, "memory"), limit, swap))
         elif limit:
@@ -112,11 +118,14 @@ class Limits:
         if memory.get("disableOOMKiller"):
             self._only_on_v1(v1, "memory.disableOOMKiller")
             self._set("memory", "out of memory, it waits and is not killed", ("memory.oom_control", 1))
-        if memory.get("useHierarchy") is False:
-            raise UnsupportedError("memory.useHierarchy cannot be false: the kernel counts all that is below a cgroup")
+        for field, file in (("kernel", "memory.kmem.limit_in_bytes"), ("kernelTCP", "memory.kmem.tcp.limit_in_bytes")):
+            amount = _amount(memory, field)
+            if amount > 0:  # unlimited is what it is
+                self._only_on_v1(v1, f"memory.{field}")
+                self._set("memory", "memory that the kernel takes for it", (file, amount))
 
     def _cpu(self, cpu: dict[str, Any]) -> None:
-        _only(cpu, "cpu", "shares quota period burst idle cpus mems")
+        _only(cpu, "cpu", "shares quota period burst realtimeRuntime realtimePeriod idle cpus mems")
         shares, quota, period, burst = (_amount(cpu, name) for name in ("shares", "quota", "period", "burst"))
         idle = cpu.get("idle")
         if shares or quota or period or burst or idle is not None:
@@ -132,6 +141,10 @@ class Limits:
                     self._set("cpu", reasons.get(file, "how long it may run in each period"), (file, value))
             if idle is not None:
                 self._set("cpu", "runs when nothing else wants to", ("cpu.idle", idle))
+        for field, file in (("realtimePeriod", "cpu.rt_period_us"), ("realtimeRuntime", "cpu.rt_runtime_us")):
+            if cpu.get(field):
+                self._only_on_v1(self._is_v1("cpu"), f"cpu.{field}")
+                self._set("cpu", "how long its realtime processes may run in each period", (file, cpu[field]))
         for field, why in (("cpus", "the processors it may run on"), ("mems", "the memory nodes it may use")):
             if cpu.get(field):
                 self._is_v1("cpuset")
@@ -145,13 +158,21 @@ class Limits:
             self._set("pids", "how many processes and threads it may have", ("pids.max", _or_max(limit)))
 
     def _block_io(self, block: dict[str, Any]) -> None:
-        _only(block, "blockIO", "weight weightDevice " + " ".join(_THROTTLES))
+        _only(block, "blockIO", "weight leafWeight weightDevice " + " ".join(_THROTTLES))
+        if not any(block.values()):
+            return
         v1 = self._is_v1("io")
         if block.get("weight"):
             self._weight(v1, "", block["weight"])
+        if block.get("leafWeight"):
+            self._leaf_weight(v1, "", block["leafWeight"])
         for entry in block.get("weightDevice") or []:
-            _only(entry, "blockIO.weightDevice", "major minor weight")
-            self._weight(v1, f"{entry['major']}:{entry['minor']} ", entry.get("weight"))
+            _only(entry, "blockIO.weightDevice", "major minor weight leafWeight")
+            device = f"{entry['major']}:{entry['minor']} "
+            if entry.get("leafWeight"):
+                self._leaf_weight(v1, device, entry["leafWeight"])
+            if entry.get("weight") or not entry.get("leafWeight"):
+                self._weight(v1, device, entry.get("weight"))
         for field, (file, key) in _THROTTLES.items():
             for entry in block.get(field) or []:
                 device, rate = f"{entry['major']}:{entry['minor']}", entry["rate"]
@@ -167,6 +188,11 @@ class Limits:
             self._set("io", why, *((f"{file}{suffix}", f"{device}{weight}") for file in ("blkio.weight", "blkio.bfq.weight")))
         else:
             self._set("io", why, ("io.bfq.weight", f"{device}{weight}"), ("io.weight", f"{device}{weight_of_blkio(weight)}"))
+
+    def _leaf_weight(self, v1: bool, device: str, weight: int) -> None:
+        self._only_on_v1(v1, "blockIO.leafWeight")
+        suffix = "_device" if device else ""
+        self._set("io", "its own part beside its children's", (f"blkio.leaf_weight{suffix}", f"{device}{weight}"))
 
     def _huge_pages(self, limits: list[dict[str, Any]]) -> None:
         file = "limit_in_bytes" if self._is_v1("hugetlb") else "max"
@@ -260,6 +286,28 @@ class SetFile(Step):
                     raise
         missing = " or ".join(file for file, _ in self.choices)
         raise UnsupportedError(f"{self.describe()}: this kernel has no {missing}")
+
+
+class CheckUsage(Step):
+    """v1 refuses a limit below what is used; v2 kills. `checkBeforeUpdate` asks for v1's way."""
+
+    title = CGROUP
+    why = "a limit below what it uses now would kill it"
+
+    def __init__(self, directory: str, limit: int) -> None:
+        self.file = f"{directory}/memory.current"
+        self.limit = limit
+
+    def shell(self) -> str:
+        return f'[ "$(cat {quote(self.file)})" -le {self.limit} ]'
+
+    def describe(self) -> str:
+        return f"limit memory to {self.limit}"
+
+    def apply(self, at: At) -> None:
+        used = int(read(self.file))
+        if used > self.limit:
+            raise UsageError(f"{self.describe()}: {used} are in use, and memory.checkBeforeUpdate is set")
 
 
 class SetMemory(Step):

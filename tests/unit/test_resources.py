@@ -165,6 +165,12 @@ def test_limits_of_v1_alone(v1: cgroups.Face) -> None:
     assert written(v1, {"network": {"classID": 7, "priorities": [{"name": "eth0", "priority": 3}]}}) == [
         "net_cls.classid 7", "net_prio.ifpriomap eth0 3",
     ]  # fmt: skip
+    asked = {"memory": {"kernel": 5, "kernelTCP": 6}, "cpu": {"realtimeRuntime": 7, "realtimePeriod": 8}, "blockIO": {
+        "leafWeight": 11, "weightDevice": [{"major": 8, "minor": 0, "leafWeight": 12}]}}  # fmt: skip
+    assert written(v1, asked) == [
+        "memory.kmem.limit_in_bytes 5", "memory.kmem.tcp.limit_in_bytes 6", "cpu.rt_period_us 8", "cpu.rt_runtime_us 7",
+        "blkio.leaf_weight 11", "blkio.leaf_weight_device 8:0 12",
+    ]  # fmt: skip
     with pytest.raises(UnsupportedError, match="unified.memory.high: the memory controller is missing on cgroup v2"):
         written(v1, {"unified": {"memory.high": "5"}})
 
@@ -172,7 +178,8 @@ def test_limits_of_v1_alone(v1: cgroups.Face) -> None:
 def test_limits_of_v2_alone(v2: cgroups.Face, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "how", lambda face: "")
     assert written(v2, {"unified": {"memory.high": "5", "cgroup.max.depth": "2"}}) == ["memory.high 5", "cgroup.max.depth 2"]
-    for asked in ({"memory": {"swappiness": 0}}, {"memory": {"disableOOMKiller": True}}):
+    for asked in ({"memory": {"swappiness": 0}}, {"memory": {"disableOOMKiller": True}}, {"memory": {"kernel": 5}},
+                  {"cpu": {"realtimePeriod": 5}}, {"blockIO": {"leafWeight": 50}}):  # fmt: skip
         with pytest.raises(UnsupportedError, match="exists on cgroup v1 only"):
             written(v2, asked)
     with pytest.raises(UnsupportedError, match="controller net_cls is missing"):
@@ -187,10 +194,7 @@ def test_limits_of_v2_alone(v2: cgroups.Face, monkeypatch: pytest.MonkeyPatch) -
         ({"memory": {"swap": 5}}, UsageError, "needs memory.limit"),
         ({"memory": {"limit": -1, "swap": 5}}, UsageError, "needs memory.limit"),
         ({"memory": {"limit": 6, "swap": 5}}, UsageError, "is less than memory.limit 6"),
-        ({"memory": {"kernel": 5}}, UnsupportedError, "memory.kernel cannot be set"),
         ({"memory": {"useHierarchy": False}}, UnsupportedError, "useHierarchy"),
-        ({"cpu": {"realtimeRuntime": 5}}, UnsupportedError, "cpu.realtimeRuntime cannot be set"),
-        ({"blockIO": {"leafWeight": 5}}, UnsupportedError, "blockIO.leafWeight cannot be set"),
         ({"blockIO": {"weight": 9}}, UsageError, "weight 9 is not from 10 to 1000"),
         ({"hugepageLimits": [{"pageSize": "2../", "limit": 5}]}, UsageError, "page size"),
         ({"unified": {"../memory.max": "1"}}, UsageError, "is not the name"),
@@ -216,6 +220,25 @@ def test_a_missing_controller_is_named(tmp_path: Path, asked: dict[str, Any], co
     face = mounts(tmp_path, "freezer devices")
     with pytest.raises(UnsupportedError, match=f"controller {controller} is missing"):
         resources.Cgroup(face, NAME, asked)
+
+
+def test_what_asks_for_nothing_needs_no_controller(tmp_path: Path) -> None:
+    asked = {"memory": {"limit": 0, "disableOOMKiller": False}, "cpu": {"shares": 0}, "pids": {"limit": 0}, "blockIO": {"weightDevice": []}}
+    assert written(mounts(tmp_path, "freezer devices"), asked) == []
+
+
+def test_a_limit_below_what_is_used_is_refused_on_v2_where_that_is_asked_for(
+    v2: cgroups.Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "how", lambda face: "")
+    step = resources.Cgroup(v2, NAME, {"memory": {"limit": 4096, "checkBeforeUpdate": True}}).limits[0]
+    assert isinstance(step, limits.CheckUsage)
+    Path(step.file).parent.mkdir(parents=True, exist_ok=True)
+    Path(step.file).write_text("4096\n")
+    step.apply(At())
+    Path(step.file).write_text("4097\n")
+    with pytest.raises(UsageError, match="limit memory to 4096: 4097 are in use"):
+        step.apply(At())
 
 
 def test_swap_is_refused_where_it_is_not_accounted(tmp_path: Path) -> None:
