@@ -30,6 +30,7 @@ BY_OCI_NAME = {
 }
 
 _CLONE_PIDFD = 0x1000
+_CLONE_PARENT = 0x8000
 _CLONE_INTO_CGROUP = 0x200000000
 _SIGCHLD = 17
 
@@ -45,8 +46,9 @@ class _CloneArguments(ctypes.Structure):
     )  # fmt: skip
 
 
-def clone(flags: int, cgroup: int = -1) -> tuple[int, int]:
+def clone(flags: int, cgroup: int = -1, sibling: bool = False) -> tuple[int, int]:
     """fork with namespace `flags`, born in the v2 cgroup of descriptor `cgroup`: (0, -1) in the child, (pid, pidfd) in the parent.
+    With `sibling` it is a child not of this process but of this one's parent.
 
     The child is the first process of a new PID namespace when NEWPID is among the flags. A raw clone3 and not os.fork after
     unshare: one call gives the pidfd without a race, and lets a new user namespace own the new PID namespace. The caller
@@ -54,6 +56,9 @@ def clone(flags: int, cgroup: int = -1) -> tuple[int, int]:
     """
     pidfd = ctypes.c_int(-1)
     arguments = _CloneArguments(flags=flags | _CLONE_PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=_SIGCHLD)
+    if sibling:
+        arguments.flags |= _CLONE_PARENT
+        arguments.exit_signal = 0  # it has this process's own
     if cgroup >= 0:
         arguments.flags |= _CLONE_INTO_CGROUP
         arguments.cgroup = cgroup

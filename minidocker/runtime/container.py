@@ -18,11 +18,13 @@ from minidocker.plan import CHILD, PARENT, At, Plan, Step, undo
 from minidocker.runtime import filesystem, init, mounts, namespaces, privileges, sync
 from minidocker.runtime.handover import Lasting
 from minidocker.runtime.managers import Manager
-from minidocker.runtime.state import State
+from minidocker.runtime.state import CREATING, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from minidocker.runtime.seldom import Seldom
 
 
 class Launch:
@@ -56,22 +58,25 @@ class Launch:
         self.at = At()
         self.ours, self.theirs = sync.pair()
         linux = spec["linux"]
-        spaces = namespaces.Namespaces(linux["namespaces"])
+        spaces = namespaces.Namespaces(linux["namespaces"], linux.get("timeOffsets"))
         manager = manager or Manager(face)
-        self.cgroup = manager.cgroup(manager.name(linux["cgroupsPath"], own, id), linux.get("resources", {}), own)
+        self.cgroup = manager.cgroup(manager.name(linux["cgroupsPath"], own, id), self._limits(face), own)
         self._spawn = namespaces.Spawn(spaces, self.cgroup, self._be_the_child, self.theirs)
         self._ready = namespaces.AwaitReady(self.ours)
-        mapped: list[Step] = []
-        if spaces.clone & NEWUSER:
-            mapped = [namespaces.MapIds(linux["uidMappings"], linux["gidMappings"]), namespaces.Release(self.ours)]
         self.state = self._state_in(directory, own, manager.word if face.hierarchies else "")
-        program, *rest = program_steps(spec["process"], self.theirs, filter, die_with_parent, lasting)
+        self.seldom = self._seldom(filter)
+        program, *rest = program_steps(spec["process"], self.theirs, filter, die_with_parent, lasting, self.seldom)
+        rooted = self._filesystem(face, not any(entry["type"] == "cgroup" for entry in linux["namespaces"]))
+        if self.seldom:
+            self.seldom.of_mounts(rooted, linux)
         # in the order a reader wants to meet them; each actor runs its own, the network and the mounts at the same time
         self.plan = Plan(
             [
                 *self.cgroup.make().steps,
+                *(self.seldom.before if self.seldom else ()),
                 self._spawn,
-                *mapped,
+                *(self.seldom.after if self.seldom else ()),
+                *self._mapped(spaces),
                 *self.cgroup.join(CHILD, born=True).steps,
                 namespaces.Unshare(spaces, self.state.keyring, self.theirs),
                 *([namespaces.Sysctls(linux["sysctl"])] if linux.get("sysctl") else []),
@@ -79,7 +84,8 @@ class Launch:
                 namespaces.AwaitNamespaces(self.ours),
                 *self.cgroup.settled().steps,
                 *(on_namespaces.steps if on_namespaces else []),
-                *self._filesystem(face),
+                *(self.seldom.network if self.seldom else ()),
+                *rooted,
                 program,
                 self._ready,
                 *rest,
@@ -102,10 +108,37 @@ class Launch:
             hooks={kind: hooks for kind, hooks in (spec.get("hooks") or {}).items() if kind in ("poststart", "poststop")},
         )
 
-    def _filesystem(self, face: Face) -> list[Step]:
+    def _limits(self, face: Face) -> dict[str, Any]:
+        """`linux.resources`, with leave to make the nodes of `linux.devices`."""
+        linux = self.spec["linux"]
+        limits: dict[str, Any] = linux.get("resources", {})
+        if not linux.get("devices") or "devices" not in face.of:
+            return limits
+        return {**limits, "devices": [*(limits.get("devices") or ()), *filesystem.made(linux["devices"])]}
+
+    def _mapped(self, spaces: namespaces.Namespaces) -> list[Step]:
+        linux = self.spec["linux"]
+        if not spaces.clone & NEWUSER:
+            return []
+        return [namespaces.MapIds(linux["uidMappings"], linux["gidMappings"]), namespaces.Release(self.ours)]
+
+    def _seldom(self, filter: tuple[bytes, int] | None) -> Seldom | None:
+        """What few containers ask for; None for all others."""
+        if not asks(self.spec, filter):
+            return None
+        from minidocker.runtime.seldom import Seldom
+
+        linux = self.spec["linux"]
+        seldom = Seldom(self.spec["process"], linux.get("seccomp"), self.theirs)
+        seldom.of_process(self.state, CREATING, filter, linux)
+        seldom.of_container(self.spec, self._ready, self.ours)
+        return seldom
+
+    def _filesystem(self, face: Face, shares_cgroups: bool) -> list[Step]:
         """From the child's new namespaces to its new root."""
         spec, linux, process = self.spec, self.spec["linux"], self.spec["process"]
-        steps: list[Step] = []
+        propagation = linux.get("rootfsPropagation", "")
+        steps: list[Step] = [*self.seldom.first] if self.seldom else []
         if spec.get("hostname") or spec.get("domainname"):
             steps.append(namespaces.HostName(spec.get("hostname", ""), spec.get("domainname", "")))
         listed = list(spec.get("mounts", []))
@@ -114,16 +147,18 @@ class Launch:
 
             listed = confinement.labelled(listed, linux["mountLabel"])
         over_root = listed.pop(0) if listed and listed[0]["destination"] == "/" else None
-        steps.append(filesystem.Root(spec["root"]["path"], over_root))
+        steps.append(filesystem.Root(spec["root"]["path"], over_root, propagation))
+        shared = self.cgroup.name if shares_cgroups else ""
         for entry in listed:
-            steps.append(mounts.CgroupMount(entry, face) if entry.get("type") == "cgroup" else mounts.Mount(entry))
+            steps.append(mounts.CgroupMount(entry, face, shared) if entry.get("type") == "cgroup" else mounts.Mount(entry))
         steps.append(filesystem.Devices(linux.get("devices", [])))
         if process.get("terminal"):
             steps.append(filesystem.Terminal(self._send_terminal, process.get("consoleSize")))
         steps.append(filesystem.ProtectedPaths(linux.get("readonlyPaths", []), linux.get("maskedPaths", [])))
         steps.append(init.WorkingDirectory(process["cwd"]))
         steps.extend(confined(process))
-        steps.append(filesystem.Pivot(spec["root"].get("readonly", False), self.lasting.pivot))
+        steps.extend(self.seldom.pivoting if self.seldom else ())
+        steps.append(filesystem.Pivot(spec["root"].get("readonly", False), self.lasting.pivot, propagation))
         return steps
 
     def _send_terminal(self, master: int) -> None:
@@ -158,9 +193,7 @@ class Launch:
         """Let the program run; returns when execve has happened. Raises what kept it from happening, everything undone."""
         try:
             self.ours.send(sync.START)
-            message, _ = self.ours.receive()
-            if message:
-                raise MinidockerError(f"the container's first process said {message!r} instead of starting")
+            sync.until_started(self.ours)
         except (OSError, MinidockerError) as error:
             self.abort()
             if isinstance(error, OSError):
@@ -199,9 +232,30 @@ def program_steps(
     filter: tuple[bytes, int] | None,
     die_with_parent: bool = False,
     lasting: Lasting | None = None,
+    seldom: Seldom | None = None,
 ) -> list[Step]:
     """The last slice of a child, an init's and an exec's alike: find the program, wait, drop privileges, execve."""
     lasting = lasting or Lasting()
     program = init.FindProgram(process, channel, lasting.listener)
     detach = init.Detach(process["cwd"], channel, lasting.preserve_fds, die_with_parent)
-    return [program, *privileges.plan(process, filter, last=detach).steps, init.Execute(process, program)]
+    execute = init.Execute(process, program)
+    if seldom is None:
+        return [program, *privileges.plan(process, filter, last=detach).steps, execute]
+    confinement = privileges.plan(process, filter, detach, seldom.privileged, seldom.listening).steps
+    return [program, *seldom.starting(filter, detach), *confinement, execute]
+
+
+def asks(spec: dict[str, Any], filter: tuple[bytes, int] | None) -> bool:
+    """Whether the container wants something of runtime/seldom.py."""
+    linux = spec["linux"]
+    asked = spec.get("hooks") or linux.get("personality") or linux.get("memoryPolicy") or linux.get("netDevices")
+    return bool(asked) or asks_of_process(spec["process"], filter) or any(
+        entry.get("uidMappings") or "idmap" in entry.get("options", ()) or "ridmap" in entry.get("options", ())
+        for entry in spec.get("mounts", ())
+    )
+
+
+def asks_of_process(process: dict[str, Any], filter: tuple[bytes, int] | None) -> bool:
+    """Whether a process does."""
+    listens = filter is not None and filter[1] & k.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    return bool(listens or process.get("scheduler") or process.get("ioPriority"))

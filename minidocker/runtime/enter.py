@@ -23,9 +23,9 @@ from minidocker.kernel import namespaces as k
 from minidocker.kernel.cgroups import Face
 from minidocker.plan import CHILD, NAMESPACES, At, Plan, Step
 from minidocker.runtime import filesystem, init, namespaces, resources, sync
-from minidocker.runtime.container import confined, program_steps
+from minidocker.runtime.container import asks_of_process, confined, program_steps
 from minidocker.runtime.handover import Lasting
-from minidocker.runtime.state import State
+from minidocker.runtime.state import RUNNING, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ class Entry:
         stdio: tuple[int, int, int],
         detached: bool = False,
         preserve_fds: int = 0,
+        seccomp: dict[str, Any] | None = None,
     ) -> None:
+        """`seccomp` is the profile that `filter` was made of, for a listener that is named in it."""
         self.container = state.open()
         self.stdio = stdio
         self.detached = detached
@@ -86,13 +88,23 @@ class Entry:
         used = [hierarchy for hierarchy in face.hierarchies if os.path.isdir(hierarchy.path(state.cgroup))]
         self.cgroup = face.descriptor(state.cgroup) if any(hierarchy.version == 2 for hierarchy in used) else -1
         terminal = [filesystem.Terminal(self._send_terminal, process.get("consoleSize"), console=False)] if process.get("terminal") else []
+        seldom = None
+        if asks_of_process(process, filter):
+            from minidocker.runtime.seldom import Seldom
+
+            seldom = Seldom(process, seccomp, self.theirs)
+            seldom.of_process(state, RUNNING, filter)
+        affine = process.get("execCPUAffinity") or {}
         self.plan = Plan(
             [
+                *affinity(affine.get("initial")),
                 resources.Join(state.cgroup, used, CHILD, born=True),
+                *affinity(affine.get("final")),
                 *confined(process),
+                *(seldom.first if seldom else ()),
                 Join(state.pid, self.container, state.keyring),
                 *terminal,
-                *program_steps(process, self.theirs, filter, lasting=Lasting(preserve_fds=preserve_fds)),
+                *program_steps(process, self.theirs, filter, lasting=Lasting(preserve_fds=preserve_fds), seldom=seldom),
             ]
         )
         self.pidfd = self.pid = self.terminal = -1
@@ -134,7 +146,16 @@ class Entry:
         if ready is not None:
             ready()
         self.ours.send(sync.START)
-        self.ours.receive()
+        sync.until_started(self.ours)
+
+
+def affinity(cpus: str | None) -> list[Step]:
+    """One of `process.execCPUAffinity` as steps: mostly none."""
+    if not cpus:
+        return []
+    from minidocker.runtime.scheduling import Affinity
+
+    return [Affinity(cpus)]
 
 
 def bind_file(container: int, source: str, destination: str) -> None:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import stat
 
+from minidocker.errors import UsageError
 from minidocker.kernel import mounts as k
 from minidocker.plan import CHILD, FILESYSTEM, At, Step, quote
 from minidocker.runtime.mounts import Mount, make_in_root
@@ -53,14 +54,20 @@ class Root(Step):
     title = FILESYSTEM
     why = "what is mounted from here on stays in here; the root becomes a mount of its own, which pivot_root needs"
 
-    def __init__(self, path: str, entry: dict[str, Any] | None, propagation: int = k.MS_SLAVE | k.MS_REC) -> None:
+    def __init__(self, path: str, entry: dict[str, Any] | None, propagation: str = "") -> None:
+        """`propagation`: OCI's linux.rootfsPropagation. With "shared" the mounts of this namespace stay the peers of the host's until the
+        pivot, so that a bind mount that is to be shared is so with the host."""
         self.path = path
         self.mount = Mount(entry) if entry else None
-        self.propagation = propagation
+        self.propagation = {"shared": k.MS_SHARED, "private": k.MS_PRIVATE, "unbindable": k.MS_PRIVATE}.get(
+            propagation.removeprefix("r"), k.MS_SLAVE
+        )
+        self.stays_slave = propagation in ("slave", "rslave")
 
     def shell(self) -> str:
         path = quote(self.path)
-        lines = [f"ROOT={path}", "mount --make-rslave /"]
+        words = {k.MS_SHARED: "rshared", k.MS_PRIVATE: "rprivate"}
+        lines = [f"ROOT={path}", f"mount --make-{words.get(self.propagation, 'rslave')} /"]
         if self.mount:
             lines.append(f"mount -t {self.mount.type} -o {quote(','.join(self.mount.words))} {quote(self.mount.source)} {path}")
         else:
@@ -72,7 +79,9 @@ class Root(Step):
         return f"mount `{self.mount.type}` as the root file system on `{self.path}`" if self.mount else f"bind the root `{self.path}`"
 
     def apply(self, at: At) -> None:
-        k.set_propagation("/", self.propagation)
+        k.set_propagation("/", self.propagation | k.MS_REC)
+        if self.propagation == k.MS_SHARED:
+            self._keep_from_parent()
         if self.mount:
             options = self.mount.options
             k.mount(self.mount.source, self.path, self.mount.type, options.flags, options.data)
@@ -83,7 +92,17 @@ class Root(Step):
             os.close(tree)
             os.close(target)
         at.root = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        k.set_attributes(at.root, 0, propagation=k.MS_PRIVATE)
+        if not self.stays_slave:
+            k.set_attributes(at.root, 0, propagation=k.MS_PRIVATE, recursive=self.propagation == k.MS_SHARED)
+
+    def _keep_from_parent(self) -> None:
+        """The mount that the root lies on must not be shared: the host would get the root as a mount, and pivot_root refuses it."""
+        with open("/proc/self/mountinfo", "rb", buffering=0) as file:
+            points = {line.split(b" ")[4] for line in file.read().split(b"\n") if line}
+        path = os.fsencode(os.path.realpath(self.path))
+        while path not in points and path != b"/":
+            path = os.path.dirname(path)
+        k.set_propagation(os.fsdecode(path), k.MS_PRIVATE)
 
 
 class Devices(Step):
@@ -128,8 +147,9 @@ class Devices(Step):
                 if uid or gid:
                     os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
             except FileExistsError:
-                continue
+                _check_node(path, os.stat(name, dir_fd=parent, follow_symlinks=False), mode, number, "the root file system")
             except PermissionError:
+                _check_node(path, os.stat(path), mode, number, "the host")
                 Mount({"destination": path, "type": "bind", "source": path, "options": ["bind"]}).apply(at)
         for path, target in _LINKS:
             parent_path, _, name = path.rpartition("/")
@@ -139,6 +159,23 @@ class Devices(Step):
                 continue
         for descriptor in directories.values():
             os.close(descriptor)
+
+
+def made(devices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Device rules that let the nodes of `linux.devices` be made, by a process that the container's rules hold for already. A node gives no
+    access by itself."""
+    return [
+        {"allow": True, "type": "b" if device["type"] == "b" else "c", "major": device["major"], "minor": device["minor"], "access": "m"}
+        for device in devices if device["type"] != "p"
+    ]  # fmt: skip
+
+
+def _check_node(path: str, found: os.stat_result, mode: int, number: int, where: str) -> None:
+    """UsageError unless what is there is the device that is to be there (config-linux.md, "Devices")."""
+    same = stat.S_IFMT(found.st_mode) == stat.S_IFMT(mode) and (stat.S_ISFIFO(mode) or found.st_rdev == number)
+    if not same:
+        wanted = "a fifo" if stat.S_ISFIFO(mode) else f"the device {os.major(number)}:{os.minor(number)}"
+        raise UsageError(f"make `{path}`: {where} has something else there, which is not {wanted}", "remove it, or mount a tmpfs on /dev")
 
 
 class Terminal(Step):
@@ -240,6 +277,7 @@ class ProtectedPaths(Step):
             else:
                 if null < 0:
                     null = k.open_tree("/dev/null")
+                    _check_node("/dev/null", os.fstat(null), stat.S_IFCHR, os.makedev(1, 3), "the host")  # CVE-2025-31133
                     tree = null
                 else:
                     tree = k.open_tree("", directory=null)
@@ -261,6 +299,13 @@ def _existing(root: int, path: str) -> int:
         raise
 
 
+# What the new root becomes when nothing of the host's is left in sight; private it is already, and a slave stays one.
+_LAST = {
+    "shared": k.MS_SHARED, "rshared": k.MS_SHARED | k.MS_REC, "rprivate": k.MS_PRIVATE | k.MS_REC,
+    "unbindable": k.MS_UNBINDABLE, "runbindable": k.MS_UNBINDABLE | k.MS_REC,
+}  # fmt: skip
+
+
 class Pivot(Step):
     """pivot_root(2) onto the new root; the host's tree is let go of at once."""
 
@@ -268,10 +313,12 @@ class Pivot(Step):
     title = FILESYSTEM
     why = "from here on / is the container's; the host's tree is not mounted anywhere in here any more"
 
-    def __init__(self, readonly: bool, pivot: bool = True) -> None:
-        """`pivot` False: the new root is moved over the old one instead, as must be on the initial ramfs, which nothing can pivot away."""
+    def __init__(self, readonly: bool, pivot: bool = True, propagation: str = "") -> None:
+        """`pivot` False: the new root is moved over the old one instead, as must be on the initial ramfs, which nothing can pivot away.
+        `propagation`: OCI's linux.rootfsPropagation, which the new root has in the end."""
         self.readonly = readonly
         self.pivot = pivot
+        self.propagation = propagation
 
     def shell(self) -> str:
         lines = ['mount -o remount,bind,ro "$ROOT"'] if self.readonly else []
@@ -289,8 +336,12 @@ class Pivot(Step):
             return
         # pivot_root(2), NOTES: with both arguments "." the old root is stacked over the new one and unmounted from there
         k.pivot_root(".", ".")
+        if self.propagation in ("shared", "rshared"):
+            k.set_propagation(".", k.MS_SLAVE | k.MS_REC)  # or the host's own mounts would be unmounted with it
         k.umount_lazily(".")
         os.chdir("/")
+        if self.propagation in _LAST:
+            k.set_propagation("/", _LAST[self.propagation])
 
     def _move(self, root: int) -> None:
         """The old root stays below the new one. Its /proc and /sys go first: while a whole one is mounted anywhere, the kernel would let

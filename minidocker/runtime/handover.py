@@ -84,9 +84,7 @@ def start(directory: str) -> None:
     ours = sync.Channel(socket)
     try:
         ours.send(sync.START)
-        message, _ = ours.receive()
-        if message:
-            raise MinidockerError(f"the container's first process said {message!r} instead of starting")
+        sync.until_started(ours)
     except OSError as error:
         raise MinidockerError("the container's first process ended before it was started") from error
     finally:

@@ -42,6 +42,8 @@ _FLAGS: dict[str, tuple[int, bool, int]] = {
     "loud": (k.MS_SILENT, True, 0),
     "lazytime": (k.MS_LAZYTIME, False, 0),
     "nolazytime": (k.MS_LAZYTIME, True, 0),
+    "iversion": (k.MS_I_VERSION, False, 0),
+    "noiversion": (k.MS_I_VERSION, True, 0),
     "defaults": (0, False, 0),
 }
 # access time modes are one field in mount_setattr, not flags: the value that replaces the field
@@ -65,6 +67,8 @@ _PROPAGATIONS: dict[str, int] = {
 }
 
 
+_OURS = ("idmap", "ridmap", "tmpcopyup", "remount")
+
 # Why a container has a mount of this type.
 _REASONS = {
     "bind": "seen in there as it is out here",
@@ -85,15 +89,17 @@ class Options:
     """OCI mount options, sorted by the system call that takes them.
 
     `flags` for mount(2); `set`/`clear` and their recursive twins `rset`/`rclear` for mount_setattr(2); `propagation` mount(2)
-    flags, each set by a call of its own; `bind` "", "bind" or "rbind"; `data` what is left, for the file system.
+    flags, each set by a call of its own; `bind` "", "bind" or "rbind"; `ours` those that no system call takes (idmap, ridmap, tmpcopyup,
+    remount); `data` what is left, for the file system.
     """
 
-    __slots__ = ("bind", "clear", "data", "flags", "propagation", "rclear", "rset", "set")
+    __slots__ = ("bind", "clear", "data", "flags", "ours", "propagation", "rclear", "rset", "set")
 
     def __init__(self, options: list[str]) -> None:
         self.flags = self.set = self.clear = self.rset = self.rclear = 0
         self.propagation: list[int] = []
         self.bind = ""
+        self.ours: list[str] = []
         data = []
         for option in options:
             if option in ("bind", "rbind"):
@@ -110,8 +116,8 @@ class Options:
                 self.rset, self.rclear = _switched(self.rset, self.rclear, attribute, cleared)
             elif option[:1] == "r" and option[1:] in _ATIMES:
                 self.rset, self.rclear = self.rset & ~k.ATTR_ATIME | _ATIMES[option[1:]][1], self.rclear | k.ATTR_ATIME
-            elif option in ("idmap", "ridmap", "tmpcopyup", "remount"):
-                raise UsageError(f"mount option `{option}` is not supported")
+            elif option in _OURS:
+                self.ours.append(option)
             else:
                 data.append(option)
         self.data = ",".join(data)
@@ -119,6 +125,12 @@ class Options:
     def _take(self, flag: int, cleared: bool, attribute: int) -> None:
         self.flags = self.flags & ~flag if cleared else self.flags | flag
         self.set, self.clear = _switched(self.set, self.clear, attribute, cleared)
+
+
+def known_options() -> list[str]:
+    """Every option that `Options` knows by itself; what else there is goes to the file system."""
+    recursive = [name for name, (_, _, attribute) in _FLAGS.items() if attribute]
+    return sorted({"bind", "rbind", *_PROPAGATIONS, *_FLAGS, *_ATIMES, *_OURS, *("r" + name for name in (*recursive, *_ATIMES))})
 
 
 def _switched(on: int, off: int, bit: int, cleared: bool) -> tuple[int, int]:
@@ -133,12 +145,25 @@ class Mount(Step):
     title = FILESYSTEM
 
     def __init__(self, entry: dict[str, Any]) -> None:
+        self.entry = entry
         self.destination: str = entry["destination"]
         self.options = Options(entry.get("options", []))
+        self.tree = -1  # what is to be mounted, where it was made before (idmaps.py)
         self.words: list[str] = entry.get("options", [])
         bound = entry.get("type") == "bind" or self.options.bind
         self.type: str = "bind" if bound else entry.get("type", "none")
         self.source: str = entry.get("source") or self.type
+        ours = self.options.ours
+        if self.type == "bind" and self.options.data:
+            raise UsageError(f"{self.describe()}: `{self.options.data}` is no option of a bind mount")
+        if "tmpcopyup" in ours and self.type != "tmpfs":
+            raise UsageError(f"{self.describe()}: tmpcopyup is an option of tmpfs")
+        if self.is_mapped and self.type != "bind":
+            raise UsageError(f"{self.describe()}: only a bind mount can be id-mapped here")
+        if "tmpcopyup" in ours:
+            from minidocker.runtime import copyup  # now: after the pivot nothing is loaded any more
+
+            self.copy = copyup.copy
         self.why = self.why or _REASONS.get(self.type) or f"its own `{self.destination}`, which goes with it"
 
     def shell(self) -> str:
@@ -163,25 +188,63 @@ class Mount(Step):
         lines.extend(f"mount --make-{word} {target}" for word in self.words if word in _PROPAGATIONS)
         return "\n".join(lines)
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether its files are shown as other users' (idmaps.py)."""
+        return bool(self.entry.get("uidMappings")) or "idmap" in self.options.ours or "ridmap" in self.options.ours
+
     def describe(self) -> str:
         return f"mount `{self.source}` on `{self.destination}`"
 
     def apply(self, at: At) -> None:
-        if self.type == "bind":
+        if "remount" in self.options.ours:
+            self._remount(at.root)
+        elif self.type == "bind":
             self._bind(at.root)
+        elif "tmpcopyup" in self.options.ours:
+            self._mount_copy(at.root)
         else:
-            target = make_in_root(at.root, self.destination, directory=True)
-            if self.type in _GUARDED_TYPES:
-                os.close(target)
-                target = self._open_without_links(at.root)
-            try:
-                k.mount(self.source, f"/proc/self/fd/{target}", self.type, self.options.flags, self.options.data)
-            finally:
-                os.close(target)
-            if self.options.rset or self.options.rclear or self.options.propagation:
-                mounted = k.open_in_root(at.root, self.destination)
-                self._finish(mounted)
-                os.close(mounted)
+            self._mount(at.root, self.options.flags)
+
+    def _mount(self, root: int, flags: int) -> None:
+        target = make_in_root(root, self.destination, directory=True)
+        if self.type in _GUARDED_TYPES:
+            os.close(target)
+            target = self._open_without_links(root)
+        try:
+            k.mount(self.source, f"/proc/self/fd/{target}", self.type, flags, self.options.data)
+        finally:
+            os.close(target)
+        if self.options.rset or self.options.rclear or self.options.propagation:
+            mounted = k.open_in_root(root, self.destination)
+            self._finish(mounted)
+            os.close(mounted)
+
+    def _remount(self, root: int) -> None:
+        """Change what is mounted there already: of a bind mount its own attributes, else the file system's too."""
+        options = self.options
+        mounted = k.open_in_root(root, self.destination)
+        try:
+            if self.type == "bind":
+                k.set_attributes(mounted, options.set, options.clear)
+            else:
+                k.mount(self.source, f"/proc/self/fd/{mounted}", "", options.flags | k.MS_REMOUNT, options.data)
+            self._finish(mounted)
+        finally:
+            os.close(mounted)
+
+    def _mount_copy(self, root: int) -> None:
+        os.close(make_in_root(root, self.destination, directory=True))
+        below = k.open_in_root(root, self.destination, os.O_RDONLY | os.O_DIRECTORY)
+        self._mount(root, self.options.flags & ~k.MS_RDONLY)
+        mounted = k.open_in_root(root, self.destination, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.copy(below, mounted, self.destination)
+            if self.options.flags & k.MS_RDONLY:
+                k.set_attributes(mounted, k.ATTR_RDONLY)
+        finally:
+            os.close(below)
+            os.close(mounted)
 
     def _open_without_links(self, root: int) -> int:
         try:
@@ -192,8 +255,14 @@ class Mount(Step):
             action = f"mount `{self.type}` on `{self.destination}`"
             raise UsageError(f"{action}: the root file system has a link there", "make it a directory") from error
 
+    def open_source(self) -> int:
+        """What is bound, as a tree that is mounted nowhere yet."""
+        return k.open_tree(self.source, recursive=self.options.bind == "rbind")
+
     def _bind(self, root: int) -> None:
-        tree = k.open_tree(self.source, recursive=self.options.bind == "rbind")
+        tree, self.tree = self.tree, -1
+        if tree < 0:
+            tree = self.open_source()
         try:
             if self.options.set or self.options.clear:
                 k.set_attributes(tree, self.options.set, self.options.clear)
@@ -252,39 +321,50 @@ class CgroupMount(Mount):
 
     why = "programs read their limits here"
 
-    def __init__(self, entry: dict[str, Any], face: Face) -> None:
+    def __init__(self, entry: dict[str, Any], face: Face, shared: str = "") -> None:
+        """`shared`: the container's cgroup where it has no cgroup namespace, in which a mount would show the host's root: its own
+        directory is bound then."""
         super().__init__(entry)
-        self.parts = [
-            Mount({"destination": destination, "type": fstype, "source": fstype, "options": options})
-            for destination, fstype, options in self._layout(face)
-        ]
+        hierarchies = face.used()
+        alone = len(hierarchies) == 1 and hierarchies[0].version == 2
+        self.parts: list[Mount] = []
+        self.links: list[tuple[str, str]] = []  # cpu -> cpu,cpuacct, as programs expect where several share a hierarchy
+        if hierarchies and not alone:
+            writable = [word for word in self.words if word != "ro"]
+            self.parts.append(_part("tmpfs", self.destination, [*writable, "mode=755", "size=64k"]))
+        for hierarchy in hierarchies:
+            name = hierarchy.mount.rpartition("/")[2]
+            destination = self.destination if alone else f"{self.destination}/{name}"
+            self.links += [(controller, name) for controller in name.split(",") if controller != name]
+            if shared:
+                self.parts.append(_part("bind", destination, ["bind", *self.words], hierarchy.path(shared)))
+            elif hierarchy.version == 2:
+                self.parts.append(_part("cgroup2", destination, self.words))
+            else:
+                names = sorted("blkio" if controller == "io" else controller for controller in hierarchy.controllers)
+                self.parts.append(_part("cgroup", destination, [*self.words, ",".join(names)]))
         # the tmpfs that holds several is made read-only when they are on it
         self.closes = len(self.parts) > 1 and "ro" in self.words
 
-    def _layout(self, face: Face) -> list[tuple[str, str, list[str]]]:
-        """(destination, file system type, its own options) of each mount, of the hierarchies a container is in."""
-        hierarchies = face.used()
-        if len(hierarchies) == 1 and hierarchies[0].version == 2:
-            return [(self.destination, "cgroup2", self.words)]
-        writable = [word for word in self.words if word != "ro"]
-        layout = [(self.destination, "tmpfs", [*writable, "mode=755", "size=64k"])] if hierarchies else []
-        for hierarchy in hierarchies:
-            destination = f"{self.destination}/{hierarchy.mount.rpartition('/')[2]}"
-            if hierarchy.version == 2:
-                layout.append((destination, "cgroup2", self.words))
-            else:
-                names = sorted("blkio" if controller == "io" else controller for controller in hierarchy.controllers)
-                layout.append((destination, "cgroup", [*self.words, ",".join(names)]))
-        return layout
-
     def shell(self) -> str:
-        closing = [f'mount -o remount,bind,ro "$ROOT"{quote(self.destination)}'] if self.closes else []
-        return "\n".join([part.shell() for part in self.parts] + closing)
+        lines = [part.shell() for part in self.parts]
+        lines += [f'ln -s {quote(name)} "$ROOT"{quote(f"{self.destination}/{controller}")}' for controller, name in self.links]
+        if self.closes:
+            lines.append(f'mount -o remount,bind,ro "$ROOT"{quote(self.destination)}')
+        return "\n".join(lines)
 
     def apply(self, at: At) -> None:
         for part in self.parts:
             part.apply(at)
+        if not self.closes and not self.links:
+            return
+        mounted = k.open_in_root(at.root, self.destination)
+        for controller, name in self.links:
+            os.symlink(name, controller, dir_fd=mounted)
         if self.closes:
-            mounted = k.open_in_root(at.root, self.destination)
             k.set_attributes(mounted, k.ATTR_RDONLY)
-            os.close(mounted)
+        os.close(mounted)
+
+
+def _part(fstype: str, destination: str, options: list[str], source: str = "") -> Mount:
+    return Mount({"destination": destination, "type": fstype, "source": source or fstype, "options": options})

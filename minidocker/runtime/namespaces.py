@@ -6,7 +6,7 @@ import errno
 import os
 
 from minidocker.errors import KernelError, MinidockerError
-from minidocker.kernel import libc, sysctl
+from minidocker.kernel import libc, process, procfs, sysctl
 from minidocker.kernel import namespaces as k
 from minidocker.plan import CHILD, EXEC, NAMESPACES, At, Step, quote
 from minidocker.runtime import sync
@@ -29,14 +29,20 @@ _KEYCTL_JOIN_SESSION_KEYRING = 1
 class Namespaces:
     """`linux.namespaces`, sorted: what is made by clone, what by unshare, what is joined by path.
 
-    `clone` and `unshare` are flags; `joined` is [(flag, path)].
+    `clone` and `unshare` are flags; `joined` is [(flag, path)] of those that the child joins; `inherited` likewise, of those that the
+    parent is in while it clones: a PID namespace, which is joined by children alone, and all but the user's where there is one, in
+    which the child would have no power over theirs any more. `offsets` is linux.timeOffsets.
     """
 
-    __slots__ = ("clone", "joined", "names", "unshare")
+    __slots__ = ("changes_user", "clone", "enter_time", "inherited", "join", "joined", "make_process", "names", "offsets", "unshare")
 
-    def __init__(self, entries: list[dict[str, Any]]) -> None:
+    def __init__(self, entries: list[dict[str, Any]], offsets: dict[str, dict[str, int]] | None = None) -> None:
         self.clone = self.unshare = 0
+        self.offsets = offsets or {}
+        self.make_process: Callable[[int, int], tuple[int, int]] = k.clone
+        self.changes_user = any(entry["type"] == "user" for entry in entries)
         self.joined: list[tuple[int, str]] = []
+        self.inherited: list[tuple[int, str]] = []
         self.names: list[str] = []
         for entry in entries:
             flag = k.BY_OCI_NAME[entry["type"]][0]
@@ -48,9 +54,18 @@ class Namespaces:
             else:
                 self.unshare |= flag
                 self.names.append(entry["type"])
-        for flag, path in self.joined:
-            if flag in (k.NEWPID, k.NEWUSER):
-                raise MinidockerError(f"joining a {'user' if flag == k.NEWUSER else 'pid'} namespace by path is not supported ({path})")
+        if self.joined or self.unshare & k.NEWTIME:
+            from minidocker.runtime import joining  # most containers have all of their own, and the host's clocks
+
+            self.join, self.enter_time = joining.join, joining.enter_time
+            with_user = self.clone & k.NEWUSER or any(flag == k.NEWUSER for flag, _ in self.joined)
+            self.inherited = [(flag, path) for flag, path in self.joined if flag == k.NEWPID or (with_user and flag != k.NEWUSER)]
+            self.joined = [entry for entry in self.joined if entry not in self.inherited]
+            owner = next((path for flag, path in self.joined if flag == k.NEWUSER), "")
+            if owner and self.clone & k.NEWPID:
+                # the user namespace has to own the PID namespace, or nobody in there may mount its /proc
+                self.joined = [entry for entry in self.joined if entry[0] != k.NEWUSER]
+                self.make_process = joining.Inside(owner).clone
 
 
 class Spawn(Step):
@@ -81,9 +96,15 @@ class Spawn(Step):
     def apply(self, at: At) -> None:
         cgroup = self.cgroup.descriptor()
         try:
-            at.pid, self.pidfd = k.clone(self.namespaces.clone, cgroup)
-            if at.pid == 0:
-                self.child()  # never returns
+            homes = [self.namespaces.join(path, flag, home=True) for flag, path in self.namespaces.inherited]
+            try:
+                at.pid, self.pidfd = self.namespaces.make_process(self.namespaces.clone, cgroup)
+                if at.pid == 0:
+                    self.child()  # never returns
+            finally:
+                for home, (flag, _) in zip(homes, self.namespaces.inherited):  # noqa: B905
+                    k.setns(home, flag)
+                    os.close(home)
         finally:
             if cgroup >= 0:
                 os.close(cgroup)
@@ -112,8 +133,21 @@ class MapIds(Step):
 
     def apply(self, at: At) -> None:
         for name, text in self.maps:
-            with open(f"/proc/{at.pid}/{name}", "wb", buffering=0) as file:
-                file.write(text.encode())
+            try:
+                descriptor = procfs.open_to_write(f"/proc/{at.pid}/{name}")
+                try:
+                    os.write(descriptor, text.encode())
+                finally:
+                    os.close(descriptor)
+            except PermissionError:
+                self._ask(at.pid, name, text)
+
+    def _ask(self, pid: int, name: str, text: str) -> None:
+        """newuidmap(1) and newgidmap(1), which may give an unprivileged user what /etc/subuid and /etc/subgid have for him."""
+        tool = f"new{name.replace('_', '')}"
+        status, _, said = process.run_tool([tool, str(pid), *text.split()])
+        if status:
+            raise MinidockerError(f"map the ids of the user namespace: {tool}: {said.decode(errors='replace').strip()}")
 
 
 def _map_text(entries: list[dict[str, int]]) -> str:
@@ -188,13 +222,17 @@ class Unshare(Step):
         return "make the namespaces " + ", ".join(self.namespaces.names)
 
     def apply(self, at: At) -> None:
-        if self.namespaces.clone & k.NEWUSER:
+        spaces = self.namespaces
+        if spaces.clone & k.NEWUSER:
             self.theirs.expect(sync.MAPPED)
+        for flag, path in spaces.joined:
+            spaces.join(path, flag)
+        if spaces.changes_user:  # only now: as whom it is entered he may still enter our cgroup, and may do nothing in there
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
-        for flag, path in self.namespaces.joined:
-            _join(path, flag)
-        k.unshare(self.namespaces.unshare)
+        k.unshare(spaces.unshare)
+        if spaces.unshare & k.NEWTIME:
+            spaces.enter_time(spaces.offsets)
         join_keyring(self.keyring)
 
 
@@ -210,17 +248,6 @@ def join_keyring(name: str) -> None:
             raise KernelError.of("join a session keyring of its own", error) from error
 
 
-def _join(path: str, flag: int) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            k.setns(descriptor, flag)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise KernelError.of(f"join the namespace `{path}`", error) from error
-
-
 class Sysctls(Step):
     """`linux.sysctl`: written through the host's /proc before the pivot; net, ipc and uts ones are the writer's namespace's."""
 
@@ -230,13 +257,19 @@ class Sysctls(Step):
 
     def __init__(self, sysctls: dict[str, str]) -> None:
         self.sysctls = sysctls
+        if any("/" in name for name in sysctls):
+            from minidocker.spec.oci_linux import sysctl_path
+
+            self.paths = [(sysctl_path(name), value) for name, value in sysctls.items()]
+        else:
+            self.paths = [(name.replace(".", "/"), value) for name, value in sysctls.items()]
 
     def shell(self) -> str:
         return "\n".join(f"sysctl -qw {quote(f'{name}={value}')}" for name, value in self.sysctls.items())
 
     def apply(self, at: At) -> None:
-        for name, value in self.sysctls.items():
-            sysctl.write(name.replace(".", "/"), value)
+        for path, value in self.paths:
+            sysctl.write(path, value)
 
 
 class Announce(Step):
@@ -301,11 +334,15 @@ class AwaitReady(Step):
         return "wait for the container's first process"
 
     def apply(self, at: At) -> None:
+        self.until(sync.READY)
+
+    def until(self, awaited: bytes) -> None:
+        """Wait for this message; its terminal may come before."""
         message, descriptor = self.ours.receive()
         if message == sync.TERMINAL:
             self.terminal = descriptor
             message, _ = self.ours.receive()
-        if message != sync.READY:
+        if message != awaited:
             raise MinidockerError("the container's first process ended before it was set up")
 
     def undo(self, at: At) -> None:

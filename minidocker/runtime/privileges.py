@@ -26,37 +26,52 @@ from minidocker.spec import capabilities as names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 _SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 _NO_CAPABILITIES: dict[str, list[str]] = {name: [] for name in _SETS}
 
 
-def plan(process: dict[str, Any], seccomp: tuple[bytes, int] | None, last: Step | None = None) -> Plan:
+def plan(
+    process: dict[str, Any],
+    seccomp: tuple[bytes, int] | None,
+    last: Step | None = None,
+    first: Sequence[Step] = (),
+    listening: Callable[[kernel.Filter], Step] | None = None,
+) -> Plan:
     """The steps from a privileged child to what OCI `process` says, short of the execve.
 
     `seccomp`: BPF and flags, of runtime/seccomp.py; `last`: a step to be done when credentials no longer change and no filter is
-    on yet (but for no_new_privs off). Raises UsageError for an unknown limit.
+    on yet (but for no_new_privs off); `first`: what takes the privileges that go (scheduling.py); `listening`: makes the step that
+    loads a filter with a listener (notify.py), without which such a filter is loaded as if nobody listened. Raises UsageError for an
+    unknown limit.
     """
     quiet = bool(process.get("noNewPrivileges"))
     user = process.get("user") or {}
-    steps: list[Step] = []
+    steps: list[Step] = list(first)
+    filters = [_filter(*seccomp, listening)] if seccomp else []
     if process.get("oomScoreAdj") is not None:
         steps.append(OomScore(process["oomScoreAdj"]))
     if process.get("rlimits"):
         steps.append(Limits(process["rlimits"]))
     if user.get("umask") is not None:
         steps.append(Umask(user["umask"]))
-    if seccomp and not quiet:
-        steps.append(Seccomp(*seccomp))
+    if not quiet:
+        steps += filters
     steps.append(Credentials(user, process.get("capabilities") or _NO_CAPABILITIES, quiet))
     if last:
         steps.append(last)
     if quiet:
-        steps.append(NoNewPrivileges())
-    if seccomp and quiet:
-        steps.append(Seccomp(*seccomp))
+        steps += [NoNewPrivileges(), *filters]
     return Plan(steps)
+
+
+def _filter(bpf: bytes, flags: int, listening: Callable[[kernel.Filter], Step] | None) -> Step:
+    if flags & kernel.SECCOMP_FILTER_FLAG_NEW_LISTENER and listening:
+        return listening(kernel.Filter(bpf, flags))
+    alone = kernel.SECCOMP_FILTER_FLAG_NEW_LISTENER | kernel.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+    return Seccomp(bpf, flags & ~alone)
 
 
 def unavailable(process: dict[str, Any]) -> list[str]:

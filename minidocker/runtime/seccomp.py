@@ -26,6 +26,7 @@ _FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 0,
     "SECCOMP_FILTER_FLAG_LOG": process.SECCOMP_FILTER_FLAG_LOG,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": process.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": process.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
 }
 
 # classic BPF, linux/bpf_common.h
@@ -42,16 +43,21 @@ def compile(profile: dict[str, Any], skipped: list[str] | None = None) -> tuple[
 
     Rules on one call are alternatives; the `args` of one rule must all hold, but for two on the same argument, which are
     alternatives too (libseccomp cannot join them, and runc and crun read them so).
-    Raises UsageError naming what in the profile is wrong, UnsupportedError without libseccomp or for SCMP_ACT_NOTIFY.
+    With a rule whose action is SCMP_ACT_NOTIFY, NEW_LISTENER is among the flags (notify.py).
+    Raises UsageError naming what in the profile is wrong, UnsupportedError without libseccomp or for SCMP_ACT_NOTIFY without a
+    listenerPath.
     """
+    listens = bool(profile.get("listenerPath"))
     flags = _flags(profile)
+    if listens and _notifies(profile):
+        flags |= process.SECCOMP_FILTER_FLAG_NEW_LISTENER
     default = _action(profile.get("defaultAction"), profile.get("defaultErrnoRet"), "defaultAction")
     builder = _Builder(default)
     try:
         builder.add_architectures(profile.get("architectures") or ())
         unknown: list[str] = []
         for position, rule in enumerate(profile.get("syscalls") or ()):
-            builder.add_rule(rule, f"syscalls[{position}]", unknown)
+            builder.add_rule(rule, f"syscalls[{position}]", unknown, listens)
         if skipped is not None:
             skipped.extend(unknown)
         bpf = builder.export()
@@ -69,20 +75,24 @@ def _flags(profile: dict[str, Any]) -> int:
         return process.SECCOMP_FILTER_FLAG_SPEC_ALLOW
     bits = 0
     for position, flag in enumerate(flags):
-        if flag == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV":
-            raise UnsupportedError(f"seccomp profile: flags[{position}]: `{flag}` goes with SCMP_ACT_NOTIFY, which is not supported")
         if flag not in _FLAGS:
             raise UsageError(f"seccomp profile: flags[{position}]: unknown flag `{flag}`", "one of " + ", ".join(_FLAGS))
         bits |= _FLAGS[flag]
+    if bits & process.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV and not _notifies(profile):
+        raise UsageError("seccomp profile: flags: `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` goes with SCMP_ACT_NOTIFY, which no rule has")
     return bits
 
 
-def _action(name: Any, data: int | None, where: str) -> int:
+def _notifies(profile: dict[str, Any]) -> bool:
+    return any(rule.get("action") == "SCMP_ACT_NOTIFY" for rule in profile.get("syscalls") or ())
+
+
+def _action(name: Any, data: int | None, where: str, listens: bool = False) -> int:
     """libseccomp's number for an OCI action and its errnoRet."""
     if name not in words.ACTIONS:
         raise UsageError(f"seccomp profile: {where}: unknown action `{name}`", "one of " + ", ".join(words.ACTIONS))
-    if name == "SCMP_ACT_NOTIFY":
-        raise UnsupportedError(f"seccomp profile: {where}: SCMP_ACT_NOTIFY needs a listener, which minidocker does not have")
+    if name == "SCMP_ACT_NOTIFY" and not listens:
+        raise UnsupportedError(f"seccomp profile: {where}: SCMP_ACT_NOTIFY needs a listener, and there is no listenerPath")
     number = words.ACTIONS[name]
     if name in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"):
         number |= words.EPERM if data is None else data & 0xFFFF
@@ -131,8 +141,8 @@ class _Builder:
             if token not in self.architectures:
                 self.architectures.append(token)
 
-    def add_rule(self, rule: dict[str, Any], where: str, unknown: list[str]) -> None:
-        action = _action(rule.get("action"), rule.get("errnoRet"), f"{where}.action")
+    def add_rule(self, rule: dict[str, Any], where: str, unknown: list[str], listens: bool) -> None:
+        action = _action(rule.get("action"), rule.get("errnoRet"), f"{where}.action", listens)
         if action == self.default:
             return  # libseccomp refuses a rule that changes nothing
         conditions = [self._condition(arg, f"{where}.args[{i}]") for i, arg in enumerate(rule.get("args") or ())]

@@ -29,6 +29,10 @@ TERMINAL = b"T"
 READY = b"R"
 START = b"S"
 LEFT = b"L"  # instead of START: whoever starts it comes later, by a socket of its own (handover.py)
+MOUNTED = b"P"  # with createRuntime hooks alone (hooks.py): all is mounted, nothing pivoted yet
+HOOKED = b"H"
+LISTENER = b"U"  # with SCMP_ACT_NOTIFY alone (notify.py): a seccomp listener is about to be there
+DELIVERED = b"D"
 FAILED = b"F"
 
 _LARGEST = 16384
@@ -73,6 +77,18 @@ class Channel:
         if got != message:
             raise MinidockerError("the container's first process ended before it was set up" if not got else f"unexpected {got!r}")
         return fd
+
+
+def until_started(channel: Channel) -> None:
+    """What comes after START, until execve has closed the other end. Raises what kept that from happening."""
+    message, descriptor = channel.receive()
+    if message == LISTENER:
+        from minidocker.runtime import notify  # rare
+
+        notify.hand_over(channel, descriptor)
+        message, _ = channel.receive()
+    if message:
+        raise MinidockerError(f"the container's first process said {message!r} instead of starting")
 
 
 def pair() -> tuple[Channel, Channel]:

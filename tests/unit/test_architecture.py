@@ -49,6 +49,9 @@ EXITS = {
     ("runtime/init.py", "_report"),
     ("runtime/init.py", "apply"),
     ("runtime/enter.py", "_bind_in"),
+    ("runtime/hooks.py", "_become"),  # a hook in the container
+    ("runtime/joining.py", "_enter_and_clone"),  # who goes into a user namespace in its parent's stead
+    ("runtime/idmaps.py", "user_namespace"),  # who holds one until it is mapped
     ("runtime/scope.py", "_wait"),  # keeps a scope of systemd's alive until the container's first process does
     ("runtime/enter.py", "run"),  # between a detached exec and the container's init
     ("engine/execute.py", "_keep"),
