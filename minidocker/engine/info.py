@@ -16,7 +16,7 @@ _TOOLS = ("nft", "ip", "tini", "catatonit", "setpriv", "mmdebstrap", "debootstra
 
 def info(host: Host) -> dict[str, object]:
     """Version, paths, counts, the cgroup face and what it lacks, kernel features, tools."""
-    from minidocker.kernel import process
+    from minidocker.kernel import lsm, process
 
     reconcile.look(host)
     records = containers.every(host.state)
@@ -37,6 +37,8 @@ def info(host: Host) -> dict[str, object]:
         "SwapLimit": face.limits_swap(),
         "DeviceControl": str(guard or "none"),
         "Seccomp": os.path.exists("/proc/sys/kernel/seccomp/actions_avail"),
+        "AppArmor": lsm.apparmor(),
+        "SELinux": lsm.selinux(),
         "LackingCapabilities": [name for number, name in enumerate(capabilities.NAMES) if not held >> number & 1],
         "Tools": {name: _where(name) for name in _TOOLS},
     }

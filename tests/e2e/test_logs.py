@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from minidocker.kernel import lsm
 from tests.e2e.support import Minidocker, poll
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z ")
@@ -245,6 +246,7 @@ def test_info_and_version(md: Minidocker, busybox: Path) -> None:
     assert (info["Root"], info["Containers"], info["Running"]) == (str(md.root), 1, 1)
     assert info["Kernel"] == os.uname().release and info["CgroupVersion"] in ("1", "2", "hybrid")
     assert {"memory", "pids", "cpu"} <= set(info["CgroupControllers"]) and info["DeviceControl"] != "none"
+    assert (info["AppArmor"], info["SELinux"]) == (lsm.apparmor(), lsm.selinux())
     assert "Root: " in md("info").stdout
     version = json.loads(md("version", "--format", "json").stdout)
     assert md("--version").stdout.strip() == f"minidocker {version['Version']}"
