@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import _signal
 import _struct as struct
-import fcntl
 import os
 import select
 
 from minidocker.engine.monitor import CHUNK
 from minidocker.errors import MinidockerError, TargetNotExecutable, TargetNotFound
+from minidocker.kernel.terminal import catch_signals, raw_terminal, window_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_TIOCGWINSZ = 0x5413
-FORWARDED_SIGNALS = (
-    _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGALRM, _signal.SIGCONT,
-)  # fmt: skip
 # After so many interrupts the user wants out, whatever PID 1 thinks of signals: the client goes, and the container with it.
 _INTERRUPTS = 3
 _BY_EXIT_CODE = {127: TargetNotFound, 126: TargetNotExecutable}
@@ -150,33 +146,6 @@ class Client:
             self._send(b"w" + struct.pack("HH", *size))
 
 
-def catch_signals(handler: Callable[[int, Any], None]) -> None:
-    """Have `handler` called for every signal that is forwarded; SIGHUP is none of them under nohup(1)."""
-    for number in FORWARDED_SIGNALS:
-        if number != _signal.SIGHUP or _signal.getsignal(number) != _signal.SIG_IGN:
-            _signal.signal(number, handler)
-
-
-def raw_terminal() -> Callable[[], None] | None:
-    """Put the user's terminal into raw mode (cfmakeraw(3)); returns what puts it back, None when there is no terminal.
-
-    Only for a user whose keys are passed on: Ctrl-C must stop whatever does not get it as a key.
-    """
-    import termios  # a terminal's only
-
-    if not os.isatty(0):
-        return None
-    before = termios.tcgetattr(0)
-    raw = termios.tcgetattr(0)
-    raw[0] &= ~(termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP)
-    raw[0] &= ~(termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON)
-    raw[1] &= ~termios.OPOST
-    raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
-    raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
-    termios.tcsetattr(0, termios.TCSADRAIN, raw)
-    return lambda: termios.tcsetattr(0, termios.TCSADRAIN, before)
-
-
 class KeySequence:
     """Finds the detach keys in what is typed. Keys that may be the beginning of the sequence are held back until it is decided."""
 
@@ -201,12 +170,3 @@ class KeySequence:
                 return data[:-length], False
         self.held = b""
         return data, False
-
-
-def window_size() -> tuple[int, int] | None:
-    """(rows, columns) of the user's terminal, None when there is none."""
-    try:
-        rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(0, _TIOCGWINSZ, b"\0" * 8))
-    except OSError:
-        return None
-    return rows, columns

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import _signal
-import _struct as struct
-import fcntl
 import os
 import select
 import sys
@@ -13,7 +11,7 @@ from minidocker.engine import client, prepare, reconcile
 from minidocker.engine.host import Host, lock_holder
 from minidocker.engine.monitor import CHUNK, capacity, exit_code_of
 from minidocker.errors import StateError, UsageError
-from minidocker.kernel import mounts, namespaces
+from minidocker.kernel import mounts, namespaces, terminal
 from minidocker.kernel import process as kernel
 from minidocker.runtime import filters
 from minidocker.runtime.enter import Entry
@@ -26,8 +24,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-
-_TIOCSWINSZ = 0x5414
 
 
 def execute(host: Host, request: ExecRequest, write: Callable[[int, bytes], None]) -> int:
@@ -49,7 +45,7 @@ def execute(host: Host, request: ExecRequest, write: Callable[[int, bytes], None
         streams.spare_terminals()
     entry = Entry(record.id, state, process, host.face, filter, streams.theirs(), request.detach)
     # a signal that comes while the program is being started waits until there is somebody to forward it to
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, client.FORWARDED_SIGNALS)
+    terminal.hold_signals()
     entry.run()
     if request.detach:
         if entry.terminal >= 0:
@@ -205,13 +201,12 @@ def _forward_signals(entry: Entry) -> None:
         except ProcessLookupError:
             return
 
-    client.catch_signals(forward)
-    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, client.FORWARDED_SIGNALS)
+    terminal.catch_signals(forward)
 
 
 def _relay(entry: Entry, request: ExecRequest, write: Callable[[int, bytes], None]) -> int:
     """Carry between the user's terminal and the process's until it ends; its exit code, or 0 when the user leaves it."""
-    restore = client.raw_terminal() if request.interactive else None
+    restore = terminal.raw_terminal() if request.interactive else None
     _forward_signals(entry)
     _resize(entry)
     _signal.signal(_signal.SIGWINCH, lambda number, frame: _resize(entry))
@@ -252,6 +247,6 @@ def _show(entry: Entry, write: Callable[[int, bytes], None]) -> bool:
 
 
 def _resize(entry: Entry) -> None:
-    size = client.window_size()
+    size = terminal.window_size()
     if size:
-        fcntl.ioctl(entry.terminal, _TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+        terminal.set_window_size(entry.terminal, *size)

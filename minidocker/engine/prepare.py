@@ -143,7 +143,7 @@ class Prepared:
 
 def set_console_size(process: dict[str, Any]) -> None:
     """The terminal begins with the size of the user's, before the program can ask for it."""
-    from minidocker.engine.client import window_size
+    from minidocker.kernel.terminal import window_size
 
     size = window_size()
     if size:

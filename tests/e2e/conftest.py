@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.oci import Oci
 from tests.e2e.support import REPOSITORY, Minidocker
 from tests.e2e.world import two_neighbours
 
@@ -50,3 +51,11 @@ def world() -> Iterator[None]:
     """Two other hosts on wires of their own (world.py). Ask for it before `md`, which looks for what is left over."""
     with two_neighbours():
         yield
+
+
+@pytest.fixture
+def oci(tmp_path: Path, busybox: Path) -> Iterator[Oci]:
+    """minidocker-oci with a root of its own; at the end all containers are deleted, and nothing may be left."""
+    runtime = Oci(tmp_path, busybox)
+    yield runtime
+    runtime.close()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import _signal
 import _socket
 import _struct as struct
-import fcntl
 import os
 import select
 
 from minidocker.cli import output
 from minidocker.errors import KernelError, UsageError
 from minidocker.kernel import process as kernel
+from minidocker.kernel import terminal as user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from minidocker.cli.oci.parse import Call
 
-_TIOCSWINSZ = 0x5414
 _CHUNK = 1 << 16
 
 
@@ -63,20 +62,18 @@ class Socket:
 
 def carry(pid: int, pidfd: int, terminal: int) -> int:
     """Stay with our child until it ends, passing signals to it and, with a `terminal`, bytes; returns its exit code, 128+N for signal N."""
-    from minidocker.engine import client
-
     def forward(number: int, frame: Any) -> None:
         try:
             kernel.pidfd_send_signal(pidfd, number)
         except ProcessLookupError:
             return
 
-    client.catch_signals(forward)
+    user.catch_signals(forward)
     if terminal < 0:
         return _wait(pid)
     _resize(terminal)
     _signal.signal(_signal.SIGWINCH, lambda number, frame: _resize(terminal))
-    restore = client.raw_terminal()
+    restore = user.raw_terminal()
     try:
         _relay(terminal, pidfd)
     finally:
@@ -120,8 +117,6 @@ def _show(terminal: int, pidfd: int) -> bool:
 
 
 def _resize(terminal: int) -> None:
-    from minidocker.engine import client
-
-    size = client.window_size()
+    size = user.window_size()
     if size:
-        fcntl.ioctl(terminal, _TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+        user.set_window_size(terminal, *size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from minidocker.cli.oci import bundle, console, files, listing, surroundings
 from minidocker.errors import StateError, UsageError
 from minidocker.kernel import cgroups
+from minidocker.kernel.terminal import hold_signals
 from minidocker.runtime import filters, state
 from minidocker.runtime.enter import Entry
 from minidocker.spec import capabilities, oci_config
@@ -44,6 +45,8 @@ def execute(call: Call) -> int:
         terminal.send(entry.terminal)
         files.write_pid(pid_file, entry.pid)
 
+    if not call.flag("detach"):
+        hold_signals()
     entry.run(ready)
     return 0 if call.flag("detach") else console.carry(entry.pid, entry.pidfd, entry.terminal)
 

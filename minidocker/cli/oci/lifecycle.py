@@ -6,6 +6,7 @@ import time
 
 from minidocker.cli.oci import bundle, console, ending, files, report, surroundings
 from minidocker.errors import MinidockerError, StateError, UsageError
+from minidocker.kernel.terminal import hold_signals
 from minidocker.runtime import filters, handover, state
 from minidocker.runtime.container import Launch
 from minidocker.runtime.store import Home
@@ -84,6 +85,8 @@ def run(call: Call) -> int:
     if call.flag("detach") and call.flag("keep"):
         raise UsageError("--keep: a detached container is kept anyway")
     home, launch = _create(call, call.flag("detach"))
+    if not call.flag("detach"):
+        hold_signals()
     with home:
         try:
             _start(home)

@@ -46,7 +46,8 @@ def descriptors() -> tuple[int, ...]:
 def failure(error: MinidockerError) -> None:
     """An error: a line on stderr and in the log, the hint with it."""
     message = _in_engines_words(error)
-    hint = f" ({error.hint})" if error.hint else ""
+    # what helps with a program that is not there is said to a user of minidocker, who has the host's programs, too
+    hint = f" ({error.hint})" if error.hint and not isinstance(error, TargetNotFound) else ""
     _traceback()
     _log("error", message + hint)
     output.complain(f"{_PROGRAM}: {output.printable(message)}{output.printable(hint)}\n")
