@@ -53,6 +53,11 @@ def loads(text: str) -> Any:
         value, end = _scan(text, 0)
     except StopIteration as error:
         raise ValueError(f"not JSON at character {error.value}") from None
+    except SystemError:
+        # the scanner's own exception is json's; where that is not loaded the scanner fails without one
+        import json
+
+        return json.loads(text)
     if end != len(text):
         raise ValueError(f"something follows the JSON value at character {end}")
     return value

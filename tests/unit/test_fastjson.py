@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 
 from minidocker.spec import fastjson
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -43,3 +47,19 @@ def test_what_is_not_json_is_refused() -> None:
         fastjson.loads("[1,")
     with pytest.raises(ValueError, match="follows"):
         fastjson.loads("1 2")
+
+
+@pytest.mark.parametrize("text", ["{", "[1,", '{"a"', '{"a": 1,}', '"\\x"', '"\n"', "{1: 2}", '["\\ud800', "[", "-", "nul"])
+def test_it_is_refused_where_json_was_never_loaded_too(text: str) -> None:
+    """The scanner looks for json.decoder's exception among the modules that are loaded."""
+    program = f"""if True:
+        import sys
+        sys.path.insert(0, {str(REPOSITORY)!r})
+        from minidocker.spec import fastjson
+        assert "json" not in sys.modules
+        try:
+            fastjson.loads({text!r})
+        except ValueError as error:
+            print("refused", error)"""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True)
+    assert done.stdout.startswith("refused "), done.stderr
