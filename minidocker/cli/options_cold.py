@@ -63,6 +63,22 @@ PORT = Command(
     examples=(("the host's address for port 80 of web", "minidocker port web 80"),),
 )
 
+STATS = Command(
+    "stats",
+    "Show what containers use, live",
+    "stats",
+    "stats",
+    (
+        Option("-a, --all", "Show ended containers too"),
+        Option("--format FORMAT", "table, json, or a template ('{{.Name}} {{.CPUPerc}}')", complete=("table", "json")),
+        Option("--no-stream", "Show it once and end"),
+        Option("--no-trunc", "Show ids in full"),
+    ),
+    "[CONTAINER...]",
+    most=-1,
+    examples=(("memory of each, once", "minidocker stats --no-stream --format '{{.Name}} {{.MemUsage}}'"),),
+)
+
 INFO = Command(
     "info",
     "Show this host as minidocker sees it",
@@ -200,7 +216,7 @@ NETWORK_RELOAD = Command(
 
 NETWORK_RM = Command("network rm", "Remove networks", "networks", "remove", (), "NETWORK...", least=1, most=-1)
 
-COMMANDS = (RUN, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, PORT, INFO, VERSION, COMPLETION)
+COMMANDS = (RUN, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, PORT, STATS, INFO, VERSION, COMPLETION)
 NETWORK_COMMANDS = (
     NETWORK_LS, NETWORK_INSPECT, NETWORK_CREATE, NETWORK_RM, NETWORK_CONNECT, NETWORK_DISCONNECT, NETWORK_PRUNE, NETWORK_RELOAD,
     NETWORK_DOCTOR,

@@ -333,6 +333,26 @@ class Face:
         )
 
 
+    def pressure(self, name: str) -> dict[str, dict[str, dict[str, float]]] | None:
+        """How much the tasks of cgroup `name` have waited for processors, memory and disks (accounting/psi.rst): {"cpu": {"some":
+        {"avg10": percent, "avg60": .., "avg300": .., "total": microseconds}, "full": ..}, "memory": .., "io": ..}. None where v2 does not
+        have the cgroup; without what the kernel does not count (CONFIG_PSI, psi=0)."""
+        directory = self.unified.path(name) if self.unified else ""
+        if not directory or not os.path.isdir(directory):
+            return None
+        found = {}
+        for kind in ("cpu", "memory", "io"):
+            try:
+                lines = read(f"{directory}/{kind}.pressure").splitlines()
+            except KernelError as error:
+                if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP):
+                    raise
+                continue
+            found[kind] = {who: {key: float(value) for key, _, value in (word.partition("=") for word in words.split())}
+                           for who, _, words in (line.partition(" ") for line in lines)}  # fmt: skip
+        return found
+
+
 def move(hierarchy: Hierarchy, name: str, pid: int) -> None:
     """Move process `pid`, all its threads, into cgroup `name` of one hierarchy."""
     directory = hierarchy.path(name)
