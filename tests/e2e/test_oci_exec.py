@@ -62,7 +62,7 @@ def test_exec_of_a_process_in_a_file(oci: Oci) -> None:
     file.write_text(json.dumps(process))
     assert oci("exec", "--process", file, "c").stdout == "y\n5\n/tmp\n"
     assert oci("exec", "--process", "-", "c", input=json.dumps(process).encode()).stdout == "y\n5\n/tmp\n"
-    for text, part in (("{", "JSON"), ('{"args": []}', "args"), ('{"args": ["x"], "cwd": "rel"}', "cwd"), ("[]", "process")):
+    for text, part in (("{", "JSON"), ('{"args": [], "cwd": "/"}', "args"), ('{"args": ["x"], "cwd": "rel"}', "cwd"), ("[]", "process")):
         file.write_text(text)
         assert part in oci.refused("exec", "--process", file, "c", code=125)
     assert "read `/no/such`" in oci.refused("exec", "--process", "/no/such", "c", code=125)
