@@ -214,10 +214,30 @@ NETWORK_RELOAD = Command(
     "reload",
 )
 
+NETWORK_TRACE = Command(
+    "network trace",
+    "Send one packet and show its path, and where it dies",
+    "plain_view",
+    "trace",
+    (
+        Option("--format FORMAT", "json", complete=("json",)),
+        Option("--listen", "Watch real traffic instead"),
+        Option("--proto PROTOCOL", "tcp (with a PORT), icmp (without), or udp", complete=("tcp", "udp", "icmp")),
+    ),
+    "FROM TO[:PORT]",
+    least=2,
+    most=2,
+    examples=(
+        ("from a container to a port of another", "minidocker network trace web db:5432"),
+        ("out to the world, by ping", "minidocker network trace web outside"),
+        ("from outside to a published port", "minidocker network trace outside host:8080"),
+    ),
+)
+
 NETWORK_RM = Command("network rm", "Remove networks", "networks", "remove", (), "NETWORK...", least=1, most=-1)
 
 COMMANDS = (RUN, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, PORT, STATS, INFO, VERSION, COMPLETION)
 NETWORK_COMMANDS = (
     NETWORK_LS, NETWORK_INSPECT, NETWORK_CREATE, NETWORK_RM, NETWORK_CONNECT, NETWORK_DISCONNECT, NETWORK_PRUNE, NETWORK_RELOAD,
-    NETWORK_DOCTOR,
+    NETWORK_DOCTOR, NETWORK_TRACE,
 )  # fmt: skip

@@ -6,7 +6,7 @@ from minidocker.engine import networks as management
 from minidocker.engine import reconcile
 from minidocker.engine.host import Host
 from minidocker.network import doctor, forwarding, others
-from minidocker.network.doctor import Finding
+from minidocker.network.causes import Finding
 from minidocker.spec.records import BRIDGE
 from minidocker.storage import containers, networks
 

@@ -29,16 +29,21 @@ _SOURCE_AND_DESTINATION = {AF_INET: (CTA_IP_V4_SRC, CTA_IP_V4_DST, 4), AF_INET6:
 
 
 class Flow:
-    """One tracked flow: `family` AF_INET or AF_INET6; `protocol` a number of IANA's; `to` and `to_port` where its first packet was
-    sent, `answered_by` and `answered_by_port` who the answers come from: another when it was translated. Addresses are texts."""
+    """One tracked flow: `family` AF_INET or AF_INET6; `protocol` a number of IANA's; `source` and `source_port` who sent its first packet,
+    `to` and `to_port` where to; `answered_by` and `answered_by_port` who the answers come from, `answered_to` and `answered_to_port` where
+    they go: others when it was translated. Addresses are texts."""
 
-    __slots__ = ("answered_by", "answered_by_port", "family", "identity", "protocol", "to", "to_port")
+    __slots__ = (
+        "answered_by", "answered_by_port", "answered_to", "answered_to_port", "family", "identity", "protocol", "source", "source_port",
+        "to", "to_port",
+    )  # fmt: skip
 
     def __init__(self, body: bytes) -> None:
         self.family = _NFGENMSG.unpack_from(body)[0]
         found = attributes(body, _NFGENMSG.size)
-        _, self.to, _, self.to_port, self.protocol = _tuple(self.family, found.get(CTA_TUPLE_ORIG, b""))
-        self.answered_by, _, self.answered_by_port, _, _ = _tuple(self.family, found.get(CTA_TUPLE_REPLY, b""))
+        self.source, self.to, self.source_port, self.to_port, self.protocol = _tuple(self.family, found.get(CTA_TUPLE_ORIG, b""))
+        self.answered_by, self.answered_to, self.answered_by_port, self.answered_to_port, _ = _tuple(
+            self.family, found.get(CTA_TUPLE_REPLY, b""))
         # what a deletion names it by: with its id, so that a later flow between the same ends is left alone
         self.identity = b"".join(
             attribute(kind | (NLA_F_NESTED if kind == CTA_TUPLE_ORIG else 0), found[kind])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 SOL_NETLINK = 270
-NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 10, 11, 12
+NETLINK_ADD_MEMBERSHIP, NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 1, 10, 11, 12
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h; _socket does not have it
 CLONE_NEWNET = 0x40000000
 
@@ -172,6 +172,23 @@ class Socket:
             if consistent:
                 return bodies
 
+    def join(self, group: int) -> None:
+        """Hear what is told to a multicast group. On a socket of its own: the news would come between a command and its answer."""
+        try:
+            self._socket.setsockopt(SOL_SOCKET, SO_RCVBUF, 1 << 20)
+            self._socket.bind((0, 0))  # without a number it is taken for the kernel itself, which told it
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+        except OSError as error:
+            raise KernelError.of(f"listen to netlink group {group}", error) from error
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def told(self) -> Iterator[tuple[int, bytes]]:
+        """(type, body) of what a group was told since; never waits."""
+        for type_, _, body in self._replies(flags=MSG_DONTWAIT, news=True):
+            yield type_, body
+
     def _dump_once(self, message: Message) -> tuple[list[bytes], bool]:
         self._send([message])
         bodies: list[bytes] = []
@@ -224,9 +241,10 @@ class Socket:
         except PermissionError:  # root of a user namespace
             self._socket.setsockopt(SOL_SOCKET, SO_SNDBUF, size)
 
-    def _replies(self, lowest: int = 0, flags: int = 0) -> Iterator[tuple[int, int, bytes]]:
+    def _replies(self, lowest: int = 0, flags: int = 0, news: bool = False) -> Iterator[tuple[int, int, bytes]]:
         """(type, flags, body) of each message that answers what was sent last, or since number `lowest`. With MSG_DONTWAIT it
-        ends with what is there, and that some did not fit the receive buffer is no matter: the first ones are there."""
+        ends with what is there, and that some did not fit the receive buffer is no matter: the first ones are there. `news` answer
+        nothing, and have whatever numbers."""
         lowest = lowest or self._sequence
         while True:
             try:
@@ -240,7 +258,7 @@ class Socket:
             offset = 0
             while offset + HEADER.size <= len(data):
                 length, type_, marks, sequence, _ = HEADER.unpack_from(data, offset)
-                if sequence >= lowest and type_ != NLMSG_NOOP:
+                if (sequence >= lowest or news) and type_ != NLMSG_NOOP:
                     body = data[offset + HEADER.size : offset + length]
                     yield type_, marks, _with_text(body, marks) if type_ == NLMSG_ERROR else body
                 offset += (max(length, HEADER.size) + 3) & ~3

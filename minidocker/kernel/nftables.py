@@ -59,6 +59,47 @@ def list_ruleset_json() -> list[dict[str, Any]]:
     return found
 
 
+def list_ruleset_text() -> str:
+    """Everybody's rules as nft prints them, with their handles and without the elements of sets. Cold paths only."""
+    return _nft(["-a", "-t", "list", "ruleset"])
+
+
+class Owned:
+    """Tables that end with this object, or with the process, however it ends: with `flags owner` the kernel takes a table away when the
+    netlink socket that made it closes (Linux 5.12, NFT_TABLE_F_OWNER). libnftables, because nft itself ends at once. Cold paths only."""
+
+    __slots__ = ("_context", "_library")
+
+    def __init__(self) -> None:
+        import ctypes
+
+        try:
+            library = ctypes.CDLL("libnftables.so.1")
+        except OSError as error:
+            raise UnsupportedError("the library libnftables.so.1 is missing: rules that watch packets need it",
+                                   "apt-get install libnftables1") from error
+        pointer = ctypes.c_void_p
+        library.nft_ctx_new.restype = library.nft_ctx_get_error_buffer.restype = pointer
+        library.nft_ctx_new.argtypes = [ctypes.c_uint32]
+        library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+        for function in (library.nft_ctx_get_error_buffer, library.nft_ctx_buffer_error, library.nft_ctx_free):
+            function.argtypes = [pointer]
+        library.nft_run_cmd_from_buffer.argtypes = [pointer, ctypes.c_char_p]
+        self._library = library
+        self._context = library.nft_ctx_new(0)
+        library.nft_ctx_buffer_error(self._context)
+
+    def apply(self, script: str) -> None:
+        """One transaction, as `apply`."""
+        if self._library.nft_run_cmd_from_buffer(self._context, script.encode()):
+            said = self._library.nft_ctx_get_error_buffer(self._context).decode(errors="replace")
+            raise NftError(f"change nftables: {_first_line(said) or 'no reason given'}")
+
+    def close(self) -> None:
+        """The tables go with the socket."""
+        self._library.nft_ctx_free(self._context)
+
+
 def tables(family: str) -> list[str]:
     """The names of the family's tables. Cold paths only."""
     return [line.split()[2] for line in _nft(["list", "tables", family]).splitlines()]

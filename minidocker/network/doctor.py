@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from minidocker.kernel import sysctl
 from minidocker.network import forwarding, ipam, occupied, others, ownership, publish
+from minidocker.network.causes import Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,18 +15,6 @@ if TYPE_CHECKING:
 
 _LEGACY = (("/proc/net/ip_tables_names", "iptables-legacy"), ("/proc/net/ip6_tables_names", "ip6tables-legacy"))
 _RELOAD = "minidocker network reload"
-
-
-class Finding:
-    """`network` "" where it is the host's; `found`, `why` and `mend` one line each."""
-
-    __slots__ = ("found", "mend", "network", "why")
-
-    def __init__(self, network: str, found: str, why: str, mend: str) -> None:
-        self.network = network
-        self.found = found
-        self.why = why
-        self.mend = mend
 
 
 def of_host() -> Iterator[Finding]:

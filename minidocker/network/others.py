@@ -107,11 +107,12 @@ def advice(seen: Seen, bridge: str, ipv6: bool = False) -> list[str]:
     drop = f"of another firewall drops what containers of `{bridge}` send; to let it pass"
     refuse = f"of another firewall drops what containers of `{bridge}` ask this host, their DNS among it; to let that pass"
     drops = (key for key in seen.drops if not seen.knows(key, bridge) and (ipv6 or key[0] != "ip6"))
-    lines = [f"{' '.join(key)} {drop}: {_pass(key, seen.ufw, bridge)}" for key in drops]
+    lines = [f"{' '.join(key)} {drop}: {passing(key, seen.ufw, bridge)}" for key in drops]
     return lines + [f"{' '.join(key)} {refuse}: {_admit(key, seen.ufw, bridge)}" for key in seen.refuses if not seen.knows(key, bridge)]
 
 
-def _pass(key: Chain, ufw: bool, bridge: str) -> str:
+def passing(key: Chain, ufw: bool, bridge: str) -> str:
+    """What to type so that a foreign base chain at the forward hook lets a bridge pass."""
     family, name, chain = key
     if name == "firewalld":
         return _zone(bridge)

@@ -1,0 +1,123 @@
+"""The commands that show networks as they are: trace."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from minidocker.cli import output
+from minidocker.spec import parse, parse_view, template
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minidocker.cli.call import Call
+    from minidocker.network.trace import Journey
+    from minidocker.network.trace_path import Hop, Passage
+
+_RED, _GREEN, _BOLD, _GREY, _PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[1m", "\x1b[90m", "\x1b[0m"
+_WIDTH = 11
+
+
+def colour(code: str, text: str) -> str:
+    """`text` in colour where stdout is a terminal and nobody has said NO_COLOR (no-color.org)."""
+    return f"{code}{text}{_PLAIN}" if os.isatty(output.STDOUT) and not os.environ.get("NO_COLOR") else text
+
+
+def trace(call: Call) -> int:
+    """`network trace`: 0 where an answer came and nothing is wrong, else 1."""
+    from minidocker.engine import trace as engine
+
+    format = call.text("format")
+    if format is not None:
+        parse.choice("--format", format, ("json",))
+    target, port = parse_view.target(call.arguments[1])
+    request = engine.Request(call.arguments[0], target, port, parse_view.protocol(call.text("proto"), port))
+    host = call.host()
+    if call.flag("listen"):
+        return _listen(engine.listen(host, request), format is not None)
+    journey = engine.once(host, request)
+    if format is not None:
+        output.say(template.to_json(_data(journey, request.protocol), indent=4))
+    else:
+        output.say_text(_text(journey, request.protocol))
+    return 0 if journey.is_answered and journey.finding is None else 1
+
+
+def _data(journey: Journey, protocol: str) -> dict[str, object]:
+    finding, flow, outcome = journey.finding, journey.flow, journey.outcome
+    return {
+        "from": {"name": journey.source.text, "address": journey.source_address},
+        "to": {"name": journey.target.text, "address": journey.target_address, "port": journey.port}, "protocol": protocol,
+        "outcome": outcome.kind, "errno": outcome.errno, "said_by": outcome.offender, "hops": [hop.data() for hop in journey.path],
+        "conntrack": None if flow is None else {
+            "from": [flow.source, flow.source_port], "to": [flow.to, flow.to_port],
+            "answered_by": [flow.answered_by, flow.answered_by_port], "answered_to": [flow.answered_to, flow.answered_to_port],
+        },
+        "notes": journey.notes,
+        "finding": None if finding is None else {key: getattr(finding, key) for key in ("cause", "network", "found", "why", "mend")},
+    }  # fmt: skip
+
+
+def _text(journey: Journey, protocol: str) -> str:
+    source = f"{journey.source.text} ({journey.source_address or 'no address'})"
+    to = f"{journey.target.text} ({journey.target_address}{f':{journey.port}' if journey.port else ''})"
+    lines = [colour(_BOLD, f"{source} to {to}, {protocol}")]
+    place = way = ""
+    for hop in journey.path:
+        if hop.direction != way:
+            way = hop.direction
+            lines += ["", "the answer"] if way == "answer" else []
+            place = ""
+        if hop.place != place:
+            place = hop.place
+            lines.append(colour(_BOLD, "on the host" if place == "host" else f"in {place}"))
+        lines += _lines(hop)
+    flow = journey.flow
+    if flow is not None and (flow.source, flow.to) != (flow.answered_to, flow.answered_by):
+        lines.append(f"conntrack: {_end(flow.source, flow.source_port)} to {_end(flow.to, flow.to_port)}, answers "
+                     f"{_end(flow.answered_by, flow.answered_by_port)} to {_end(flow.answered_to, flow.answered_to_port)}")
+    lines += [f"note: {note}" for note in journey.notes]
+    finding = journey.finding
+    if finding is None:
+        lines.append(colour(_GREEN, "✓ answered"))
+    else:
+        network = f"network `{finding.network}`: " if finding.network and f"`{finding.network}`" not in finding.found else ""
+        lines += [colour(_RED, f"✗ {network}{finding.found}"), f"  why:  {finding.why}", f"  mend: {finding.mend}"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _end(address: str, port: int) -> str:
+    return address if not port else f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _lines(hop: Hop) -> list[str]:
+    mark = colour(_RED, " ✗") if hop.dropped else ""
+    if hop.kind != "rules":
+        return [f"  {hop.kind:{_WIDTH}} {hop.text}{mark}"]
+    head, _, chain = hop.text.partition(" ")
+    first, *more = hop.steps or [""]
+    lines = [f"  {head:{_WIDTH}} {colour(_GREY, chain)}: {first}", *(f"  {'':{_WIDTH + 2}} {step}" for step in more)]
+    return [*lines[:-1], lines[-1] + mark]
+
+
+def _listen(found: object, as_json: bool) -> int:
+    """Line by line until Ctrl-C, which is how one says that it is enough."""
+    from minidocker.network.trace_path import describe
+
+    try:
+        for passage in found:  # type: ignore[attr-defined]
+            output.say(_heard(passage, describe(passage.packet), as_json))
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _heard(passage: Passage, packet: str, as_json: bool) -> str:
+    rules = [text for _, text, _ in passage.steps]
+    chain = "" if passage.marker else passage.name
+    now = time.strftime("%H:%M:%S")
+    if as_json:
+        return template.to_json({"time": now, "place": passage.place.name, "hook": passage.hook, "family": passage.family, "chain": chain,
+                                 "packet": packet, "rules": rules, "verdict": passage.verdict})  # fmt: skip
+    done = f"{chain}: {'; '.join(rules)}" if chain else f"came through ({passage.family})"
+    return f"{now} {passage.place.name} {passage.hook:11} {packet}  {done}" + (colour(_RED, " ✗") if passage.is_dropped else "")
