@@ -94,8 +94,12 @@ class Manager:
             if not os.path.isdir(hierarchy.path(name)):
                 raise UnsupportedError(f"the container is in no cgroup of {controller}: it was created without such a limit",
                                        "give it one when it is created")  # fmt: skip
-        self.face.pass_on(name, limits.controllers)
+        self._reach(name, limits.controllers)
         return limits.steps
+
+    def _reach(self, name: str, controllers: list[str]) -> None:
+        """UnsupportedError for a controller that the cgroup, which is there, does not get."""
+        self.face.pass_on(name, controllers)
 
 
 class Scopes(Manager):
@@ -144,6 +148,11 @@ class Scopes(Manager):
         from minidocker.runtime.scope import StopScope
 
         return StopScope(self.face, name, own)
+
+    def _reach(self, name: str, controllers: list[str]) -> None:
+        from minidocker.runtime.scope import check_controllers
+
+        check_controllers(self.face, name, controllers)
 
     def update(self, name: str, asked: dict[str, Any]) -> Plan:
         from minidocker.runtime import scope

@@ -26,6 +26,7 @@ from minidocker.runtime.resources import Cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any, NoReturn
 
     from minidocker.kernel.cgroups import Face
@@ -115,11 +116,7 @@ class StartScope(Step):
         directory = self.scope.face.path(self.scope.name, "freezer")
         if not os.path.isdir(directory):
             raise UnsupportedError(f"systemd made {self.unit}, but not as cgroup {directory}", "is this itself in a container?")
-        given = words(f"{directory}/cgroup.controllers")
-        for controller in self.scope.face.enabled(self.scope.face.hierarchy("freezer"), self.scope.controllers):
-            if controller not in given and controller in self.scope.controllers:
-                raise UnsupportedError(f"the cgroup controller {controller} does not reach {self.unit}: systemd does not pass it on",
-                                       "leave out the limit, or --cgroup-manager cgroupfs")  # fmt: skip
+        check_controllers(self.scope.face, self.scope.name, self.scope.controllers)
 
     def undo(self, at: At) -> None:
         self.let_go()
@@ -130,6 +127,18 @@ class StartScope(Step):
             os.kill(self.keeper, 9)  # a child that is not yet waited for: the number is nobody else's
             os.waitpid(self.keeper, 0)
             self.keeper = 0
+
+
+def check_controllers(face: Face, name: str, controllers: Iterable[str]) -> None:
+    """UnsupportedError for one that systemd has not had reach the scope: it knows cpu, cpuset, io, memory and pids."""
+    if face.unified is None:
+        return
+    given = words(f"{face.unified.path(name)}/cgroup.controllers")
+    for controller in controllers:
+        if controller not in given and controller in face.unified.controllers:
+            unit = os.path.basename(name)
+            raise UnsupportedError(f"the cgroup controller {controller} does not reach {unit}: systemd does not pass it on",
+                                   "leave out the limit, or --cgroup-manager cgroupfs")  # fmt: skip
 
 
 def _slices_above(face: Face, own: str) -> list[tuple[str, list[Property]]]:
