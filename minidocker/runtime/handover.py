@@ -19,7 +19,8 @@ import os
 
 from minidocker.errors import MinidockerError, StateError
 from minidocker.runtime import sync
-from minidocker.runtime.state import START_SOCKET
+
+START_SOCKET = "start"
 
 
 class Lasting:
@@ -73,8 +74,24 @@ def accept(listener: _socket.socket, channel: sync.Channel) -> None:
         caller.close()
 
 
-def start(directory: str) -> None:
-    """Have the container's first process start its program; returns when execve has happened. Raises what kept it from happening."""
+def waits(directory: str) -> bool:
+    """Whether a first process waits for its start there, that is listens; the socket file alone is also what a killed `start` leaves."""
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
+    try:
+        with _Short(directory) as short:
+            socket.connect(f"{short}/{START_SOCKET}")
+        return True
+    except BlockingIOError:  # others are before us
+        return True
+    except (ConnectionRefusedError, FileNotFoundError):
+        return False
+    finally:
+        socket.close()
+
+
+def start(directory: str, listens: bool = False) -> None:
+    """Have the container's first process start its program; returns when execve has happened. Raises what kept it from happening.
+    `listens`: its seccomp filter has a listener."""
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     try:
         with _Short(directory) as short:
@@ -84,7 +101,7 @@ def start(directory: str) -> None:
     ours = sync.Channel(socket)
     try:
         ours.send(sync.START)
-        sync.until_started(ours)
+        sync.until_started(ours, listens)
     except OSError as error:
         raise MinidockerError("the container's first process ended before it was started") from error
     finally:

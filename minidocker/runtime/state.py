@@ -10,6 +10,7 @@ import os
 
 from minidocker.errors import NotFoundError, StateError
 from minidocker.kernel import process as k
+from minidocker.runtime import handover
 from minidocker.spec import fastjson
 
 TYPE_CHECKING = False
@@ -20,17 +21,17 @@ OCI_VERSION = "1.2.0"
 CREATING, CREATED, RUNNING, STOPPED = "creating", "created", "running", "stopped"  # runtime-spec, runtime.md, "State"
 PAUSED = "paused"  # ours besides, as it is runc's and crun's
 _FILE = "state.json"
-START_SOCKET = "start"
 
 
 class State:
     """`pid` and `start_time` of the container's first process, 0 before there is one; `bundle` and `annotations` as OCI has them;
     `cgroup` its name below the root of each hierarchy, "" for none, `own` the ancestor that goes with it, `manager` who made it;
     `created` seconds since the epoch; `keyring` the name of its session keyring, "" where it has none of its own; `owner` the user who
-    made it; `hooks` those of OCI's that are still to come."""
+    made it; `hooks` those of OCI's that are still to come; `listens` whether its seccomp filter has a listener (notify.py)."""
 
     __slots__ = (
-        "annotations", "bundle", "cgroup", "created", "directory", "hooks", "id", "keyring", "manager", "own", "owner", "pid", "start_time",
+        "annotations", "bundle", "cgroup", "created", "directory", "hooks", "id", "keyring", "listens", "manager", "own", "owner", "pid",
+        "start_time",
     )  # fmt: skip
 
     def __init__(self, directory: str) -> None:
@@ -53,6 +54,7 @@ class State:
         self.owner: int = saved["owner"]
         self.annotations: dict[str, str] = saved["annotations"]
         self.hooks: dict[str, list[dict[str, Any]]] = saved["hooks"]
+        self.listens: bool = saved["listens"]
 
     @classmethod
     def new(cls, directory: str, id: str, **values: Any) -> State:
@@ -61,6 +63,7 @@ class State:
         state.directory, state.id = directory, id
         state.pid = state.start_time = 0
         state.owner = os.geteuid()
+        state.listens = False
         for name, value in values.items():
             setattr(state, name, value)
         return state
@@ -81,6 +84,7 @@ class State:
             "owner": self.owner,
             "annotations": self.annotations,
             "hooks": self.hooks,
+            "listens": self.listens,
         }
         path = f"{self.directory}/{_FILE}"
         with open(path + ".new", "wb", buffering=0) as file:
@@ -114,7 +118,7 @@ class State:
                 return STOPPED
         finally:
             os.close(pidfd)
-        return CREATED if os.path.exists(f"{self.directory}/{START_SOCKET}") else RUNNING
+        return CREATED if handover.waits(self.directory) else RUNNING
 
     def oci(self, status: str) -> dict[str, Any]:
         """The state as runtime.md, "State", has it: for whoever asks, and for hooks."""

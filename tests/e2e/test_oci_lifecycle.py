@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,46 @@ def test_start_is_once(oci: Oci) -> None:
     oci.until("c", "stopped")
     assert "it is stopped" in oci.refused("start", "c")
     assert "does not exist" in oci.refused("start", "other")
+
+
+def test_a_start_that_was_killed_half_way_leaves_the_truth(oci: Oci) -> None:
+    """Its socket is still there; the program runs."""
+    oci.bundle("c", "sleep", "1000").create()
+    (oci.root / "c/kept").hardlink_to(oci.root / "c/start")
+    assert oci.status("c") == "created"
+    oci("start", "c")
+    (oci.root / "c/kept").rename(oci.root / "c/start")
+    assert oci.status("c") == "running"
+    assert "it is running" in oci.refused("start", "c")
+    oci("delete", "--force", "c")
+
+
+def hook(oci: Oci, name: str, code: int = 0) -> dict[str, Any]:
+    """A hook that notes its name and the status it is told, and exits with `code`."""
+    script = f"sed -E 's/.*\"status\": ?\"([a-z]+)\".*/{name} \\1/' >> {oci.place}/hooks; echo >> {oci.place}/hooks; echo words of {name} >&2; exit {code}"
+    return {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}
+
+
+def test_hooks_after_the_fact(oci: Oci) -> None:
+    bundle = oci.bundle("c", "sleep", "1000")
+    bundle.config["hooks"] = {"poststart": [hook(oci, "poststart")], "poststop": [hook(oci, "first", 3), hook(oci, "second")]}
+    bundle.create()
+    (bundle.directory / "config.json").unlink()
+    assert not (oci.place / "hooks").exists()
+    oci("start", "c")
+    assert (oci.place / "hooks").read_text() == "poststart running\n"
+    done = oci("delete", "--force", "c")
+    assert (oci.place / "hooks").read_text() == "poststart running\nfirst stopped\nsecond stopped\n"
+    assert "poststop" in done.stderr and "words of first" in done.stderr and "second" not in done.stderr
+
+
+def test_a_poststart_hook_that_fails_ends_the_container(oci: Oci) -> None:
+    bundle = oci.bundle("c", "sleep", "1000")
+    bundle.config["hooks"] = {"poststart": [hook(oci, "one", 7), hook(oci, "two")], "poststop": [hook(oci, "after")]}
+    bundle.create()
+    assert "words of one" in oci.refused("start", "c")
+    assert (oci.place / "hooks").read_text() == "one running\nafter stopped\n"
+    assert not oci.left()
 
 
 def test_of_starts_at_once_one_wins(oci: Oci) -> None:

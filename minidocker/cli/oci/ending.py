@@ -123,7 +123,7 @@ def remove(home: Home, kill: bool) -> None:
             if face.pids(known.cgroup):
                 face.kill(known.cgroup)
             managers.of(known.manager, face).remove(known.cgroup, known.own)
-        run_hooks(known, "poststop", state.STOPPED)
+        _after(known)
     home.remove()
 
 
@@ -146,10 +146,10 @@ def _kill_first(known: State) -> None:
         os.close(pidfd)
 
 
-def run_hooks(known: State, kind: str, status: str) -> None:
-    """Those that come after the fact, poststart and poststop: one that fails is told of, the others follow (config.md, "POSIX hooks")."""
-    if known.hooks.get(kind):
+def _after(known: State) -> None:
+    """The poststop hooks: one that fails is told of, the others follow (runtime.md, "Lifecycle", 13)."""
+    if known.hooks.get("poststop"):
         from minidocker.runtime import hooks
 
-        for trouble in hooks.run_each(known.hooks[kind], known.oci(status)):
-            report.warn(f"container `{known.id}`: {kind} hook: {trouble}")
+        for trouble in hooks.run_each(known.hooks["poststop"], known.oci(state.STOPPED)):
+            report.warn(f"container `{known.id}`: poststop: {trouble}")

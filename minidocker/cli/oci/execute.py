@@ -39,7 +39,7 @@ def execute(call: Call) -> int:
     profile = document["linux"].get("seccomp")
     filter = filters.cached(profile, store.filters) if profile else None
     face = cgroups.detect() if known.cgroup else cgroups.Face([])
-    entry = Entry(known.id, known, process, face, filter, (0, 1, 2), preserve_fds=preserved, seccomp=profile)
+    entry = Entry(known.id, known, process, face, filter, (0, 1, 2), preserve_fds=preserved, seccomp=profile, sealed=True)
 
     def ready() -> None:
         terminal.send(entry.terminal)

@@ -76,8 +76,16 @@ def _start(home: Home) -> None:
     status = home.status(known)
     if status != state.CREATED:
         raise StateError(f"cannot start container `{home.id}`: it is {status}, not created")
-    handover.start(home.path)
-    ending.run_hooks(known, "poststart", state.RUNNING)
+    try:
+        handover.start(home.path)
+        if known.hooks.get("poststart"):
+            from minidocker.runtime import hooks
+
+            hooks.run(known.hooks["poststart"], known.oci(state.RUNNING))
+    except MinidockerError:
+        # "generate an error, stop the container, and continue the lifecycle at step 12": it is destroyed (runtime.md, "Lifecycle", 7 to 9)
+        ending.remove(home, kill=True)
+        raise
 
 
 def run(call: Call) -> int:
@@ -88,11 +96,7 @@ def run(call: Call) -> int:
     if not call.flag("detach"):
         hold_signals()
     with home:
-        try:
-            _start(home)
-        except MinidockerError:
-            ending.remove(home, kill=True)
-            raise
+        _start(home)
         if call.flag("detach"):
             return 0
         home.unlock()
