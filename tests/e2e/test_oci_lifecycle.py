@@ -116,7 +116,8 @@ def test_a_start_that_was_killed_half_way_leaves_the_truth(oci: Oci) -> None:
 
 def hook(oci: Oci, name: str, code: int = 0) -> dict[str, Any]:
     """A hook that notes its name and the status it is told, and exits with `code`."""
-    script = f"sed -E 's/.*\"status\": ?\"([a-z]+)\".*/{name} \\1/' >> {oci.place}/hooks; echo >> {oci.place}/hooks; echo words of {name} >&2; exit {code}"
+    told = f"""sed -E 's/.*"status": ?"([a-z]+)".*/{name} \\1/'"""
+    script = f"{{ {told}; echo; }} >> {oci.place}/hooks; echo words of {name} >&2; exit {code}"
     return {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}
 
 
@@ -139,6 +140,30 @@ def test_a_poststart_hook_that_fails_ends_the_container(oci: Oci) -> None:
     bundle.create()
     assert "words of one" in oci.refused("start", "c")
     assert (oci.place / "hooks").read_text() == "one running\nafter stopped\n"
+    assert not oci.left()
+
+
+def test_a_hook_that_fails_create_undoes_it_and_poststop_follows(oci: Oci) -> None:
+    for kind in ("prestart", "createRuntime"):
+        bundle = oci.bundle("c", "sleep", "1000")
+        bundle.config["hooks"] = {kind: [hook(oci, kind, 7), hook(oci, "other")], "poststop": [hook(oci, "after")]}
+        assert f"words of {kind}" in oci.refused("create", "--bundle", bundle.write(), "c")
+        assert [line.split()[0] for line in (oci.place / "hooks").read_text().splitlines()] == [kind, "after"]
+        assert not oci.left()
+        (oci.place / "hooks").unlink()
+
+
+def test_the_state_is_creating_while_it_is_created_and_force_ends_that(oci: Oci) -> None:
+    bundle = oci.bundle("c", "true")
+    bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "while [ -d /proc/$PPID ]; do sleep 0.05; done"]}]}
+    creating = oci.open("create", "--bundle", bundle.write(), "c")
+    poll(lambda: oci("state", "c", check=False).returncode == 0, "it is there")
+    assert oci.status("c") == "creating"
+    assert "it is creating" in oci.refused("kill", "c")
+    creating.kill()
+    creating.communicate()
+    oci.until("c", "stopped")
+    oci("delete", "--force", "c")
     assert not oci.left()
 
 

@@ -123,7 +123,7 @@ def remove(home: Home, kill: bool) -> None:
             if face.pids(known.cgroup):
                 face.kill(known.cgroup)
             managers.of(known.manager, face).remove(known.cgroup, known.own)
-        _after(known)
+        after(known)
     home.remove()
 
 
@@ -146,7 +146,7 @@ def _kill_first(known: State) -> None:
         os.close(pidfd)
 
 
-def _after(known: State) -> None:
+def after(known: State) -> None:
     """The poststop hooks: one that fails is told of, the others follow (runtime.md, "Lifecycle", 13)."""
     if known.hooks.get("poststop"):
         from minidocker.runtime import hooks

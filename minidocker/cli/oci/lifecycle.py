@@ -49,13 +49,18 @@ def _create(call: Call, detached: bool) -> tuple[Home, Launch]:
         launch = Launch(
             home.id, document, manager.face, directory=home.path, own=own, manager=manager, filter=filter, lasting=lasting
         )  # fmt: skip
-        launch.create()
+        try:
+            launch.create()
+        except MinidockerError:
+            ending.after(launch.state)
+            raise
         try:
             terminal.send(launch.terminal)
             files.write_pid(pid_file, launch.at.pid)
             launch.leave()
         except (OSError, MinidockerError):
             launch.abort()
+            ending.after(launch.state)
             raise
     except BaseException:
         home.remove()
@@ -77,7 +82,7 @@ def _start(home: Home) -> None:
     if status != state.CREATED:
         raise StateError(f"cannot start container `{home.id}`: it is {status}, not created")
     try:
-        handover.start(home.path)
+        handover.start(home.path, known.listens)
         if known.hooks.get("poststart"):
             from minidocker.runtime import hooks
 
