@@ -71,6 +71,8 @@ def _lines(document: dict[str, object], indent: str) -> str:
     for key, value in document.items():
         if isinstance(value, dict):
             lines.append(f"{indent}{key}:\n" + _lines(value, indent + "  "))
+        elif isinstance(value, list) and any(isinstance(item, str) and " " in item for item in value):  # sentences
+            lines.append(f"{indent}{key}:\n" + "".join(f"{indent}  {item}\n" for item in value))
         else:
             shown = ", ".join(map(template.text_of, value)) if isinstance(value, (list, tuple)) else template.text_of(value)
             lines.append(f"{indent}{key}: {shown if value not in (None, '', [], ()) else '-'}\n")
