@@ -157,12 +157,12 @@ class Ours:
             self("rm", "-f", *ids)
 
 
-def machine() -> str:
+def machine(tools: tuple[str, ...] = ("runc", "crun", "bwrap")) -> str:
     model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
     versions = [f"Linux {os.uname().release}"]
     python = Path(MINIDOCKER).parent / "python3"
     versions.append(output(python if python.exists() else sys.executable, "-V"))
-    versions += [output(tool, "--version").splitlines()[0] for tool in ("runc", "crun", "bwrap")]
+    versions += [output(tool, "--version").splitlines()[0] for tool in tools]
     return f"{os.cpu_count()} x {model or os.uname().machine}; " + ", ".join(versions)
 
 
