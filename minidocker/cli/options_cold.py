@@ -214,6 +214,22 @@ NETWORK_RELOAD = Command(
     "reload",
 )
 
+NETWORK_GRAPH = Command(
+    "network graph",
+    "Draw how containers are joined to each other and to the world",
+    "plain_view",
+    "graph",
+    (
+        Option("--format FORMAT", "tree, svg, png, dot, mermaid or json (default: by FILE's name, else tree)",
+               complete=("tree", "svg", "png", "dot", "mermaid", "json")),
+        Option("--live", "Go on, with packets and bytes a second"),
+        Option("-o, --output FILE", "Write to this file", complete="file"),
+    ),
+    "[NETWORK...]",
+    most=-1,
+    examples=(("a picture", "minidocker network graph -o networks.svg"),),
+)
+
 NETWORK_TRACE = Command(
     "network trace",
     "Send one packet and show its path, and where it dies",
@@ -239,5 +255,5 @@ NETWORK_RM = Command("network rm", "Remove networks", "networks", "remove", (), 
 COMMANDS = (RUN, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, PORT, STATS, INFO, VERSION, COMPLETION)
 NETWORK_COMMANDS = (
     NETWORK_LS, NETWORK_INSPECT, NETWORK_CREATE, NETWORK_RM, NETWORK_CONNECT, NETWORK_DISCONNECT, NETWORK_PRUNE, NETWORK_RELOAD,
-    NETWORK_DOCTOR, NETWORK_TRACE,
+    NETWORK_DOCTOR, NETWORK_GRAPH, NETWORK_TRACE,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The commands that show networks as they are: trace."""
+"""The commands that show networks as they are: graph, trace."""
 
 from __future__ import annotations
 
@@ -6,21 +6,105 @@ import os
 import time
 
 from minidocker.cli import output
+from minidocker.cli.table import cells_of, shorten, terminal_width
+from minidocker.errors import KernelError, UsageError
 from minidocker.spec import parse, parse_view, template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from minidocker.cli.call import Call
+    from minidocker.engine.host import Host
+    from minidocker.network.graph_text import Piece, Rates
+    from minidocker.network.topology import Topology
     from minidocker.network.trace import Journey
     from minidocker.network.trace_path import Hop, Passage
 
 _RED, _GREEN, _BOLD, _GREY, _PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[1m", "\x1b[90m", "\x1b[0m"
 _WIDTH = 11
+_BLUE, _CYAN = "\x1b[34m", "\x1b[36m"
+_HOME_AND_CLEAR = "\x1b[H\x1b[J"
+_STYLES = {"link": _CYAN, "name": _BOLD, "address": _BLUE, "grey": _GREY, "bad": _RED}
+_FORMATS = ("tree", "svg", "png", "dot", "mermaid", "json")
 
 
 def colour(code: str, text: str) -> str:
     """`text` in colour where stdout is a terminal and nobody has said NO_COLOR (no-color.org)."""
     return f"{code}{text}{_PLAIN}" if os.isatty(output.STDOUT) and not os.environ.get("NO_COLOR") else text
+
+
+def graph(call: Call) -> int:
+    """`network graph`"""
+    path = call.text("output")
+    suffix = (path or "").rpartition(".")[2]
+    format = parse.choice("--format", call.text("format") or (suffix if path and suffix in _FORMATS else "tree"), _FORMATS)
+    if call.flag("live") and (format != "tree" or path):
+        raise UsageError("--live is for the tree on the terminal", "leave --format and -o out")
+    if format == "png" and path is None and os.isatty(output.STDOUT):
+        raise UsageError("a PNG is nothing for a terminal", "-o FILE.png writes it to a file")
+    host = call.host()
+    from minidocker.engine import graph as engine
+
+    if call.flag("live"):
+        return _live(host, call.arguments)
+    data = _drawn(engine.look(host, call.arguments), format)
+    if path is None:
+        output.write(output.STDOUT, data)
+        return 0
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise KernelError.of(f"write {path}", error) from error
+    return 0
+
+
+def _drawn(seen: Topology, format: str) -> bytes:
+    from minidocker.engine.graph import png
+    from minidocker.network import graph_svg, graph_text
+
+    if format == "png":
+        return png(graph_svg.svg(seen))
+    text: dict[str, Callable[[Topology], str]] = {"svg": graph_svg.svg, "dot": graph_text.dot, "mermaid": graph_text.mermaid, "tree": _tree}
+    drawn = text[format](seen) if format in text else template.to_json(seen.data(), indent=4) + "\n"
+    return drawn.encode("utf-8", "surrogateescape")
+
+
+def _tree(seen: Topology, rates: Rates | None = None) -> str:
+    from minidocker.network import graph_text
+
+    width = terminal_width()
+    return "".join(f"{_cut(line, width)}\n" for line in graph_text.tree(seen, rates))
+
+
+def _cut(line: list[Piece], width: int | None) -> str:
+    """A line in colour, and no wider than the terminal."""
+    shown, left = [], width
+    for style, text in line:
+        text = output.printable(text)
+        if left is not None and cells_of(text) > left:
+            shown.append(colour(_STYLES.get(style, ""), shorten(text, left)) if left else "")
+            break
+        shown.append(colour(_STYLES[style], text) if style in _STYLES else text)
+        left = left - cells_of(text) if left is not None else None
+    return "".join(shown).rstrip()
+
+
+def _live(host: Host, references: list[str]) -> int:
+    """Until Ctrl-C; on a terminal each in the place of the one before, no longer than it is high."""
+    from minidocker.engine import graph as engine
+
+    on_terminal = os.isatty(output.STDOUT)
+    try:
+        for seen, rates in engine.live(host, references):
+            lines = _tree(seen, rates).splitlines()
+            if on_terminal:
+                lines = lines[: max(1, os.get_terminal_size(output.STDOUT).lines - 1)]
+            output.say_text((_HOME_AND_CLEAR if on_terminal else "") + "".join(f"{line}\n" for line in lines) + "\n" * (not on_terminal))
+    except KeyboardInterrupt:
+        pass
+    return 0
 
 
 def trace(call: Call) -> int:

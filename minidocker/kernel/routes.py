@@ -21,6 +21,7 @@ from minidocker.kernel.rtnetlink import (
     NDA_LLADDR,
     RT_TABLE_MAIN,
     RTA_DST,
+    RTM_GETLINK,
     RTM_GETROUTE,
     Link,
     Route,
@@ -134,3 +135,20 @@ def port(netlink: Socket, index: int) -> Port | None:
         return Port(netlink.get(link_get_index(index)))
     except KernelError:
         return None
+
+
+# --- counters, and news of links --------------------------------------------------------------------------------------------------------
+
+IFLA_STATS64, RTNLGRP_LINK = 23, 1
+_COUNTERS = Struct("=QQQQ")  # the head of struct rtnl_link_stats64: packets received and sent, bytes received and sent
+
+
+def counters(netlink: Socket) -> dict[int, tuple[int, int, int, int]]:
+    """link index -> packets received and sent, bytes received and sent, since it was made."""
+    asked = Message.build("count what links carry", RTM_GETLINK, NLM_F_DUMP, bytes(_IFINFO_SIZE))
+    found = {}
+    for body in netlink.dump(asked):
+        stats = attributes(body, _IFINFO_SIZE).get(IFLA_STATS64, b"")
+        if len(stats) >= _COUNTERS.size:
+            found[Link(body).index] = _COUNTERS.unpack_from(stats)
+    return found
