@@ -110,6 +110,12 @@ def open_in_root(root: int, path: str, flags: int = os.O_PATH, links: bool = Tru
                 raise
 
 
+def open_plainly(path: str) -> int:
+    """Open a file to read, at the end of no link of /proc's (ELOOP); a fifo is not waited for."""
+    how = _OpenHow(os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, 0, _RESOLVE_NO_MAGICLINKS)
+    return libc.syscall(libc.SYS.openat2, _AT_FDCWD, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+
+
 def open_tree(source: str, recursive: bool = False, directory: int = _AT_FDCWD) -> int:
     """A detached copy of the mount at `source` ("" is `directory` itself), as a descriptor."""
     flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC

@@ -209,6 +209,10 @@ class Filter:
         self._instructions = ctypes.create_string_buffer(bpf, len(bpf))
         self._program = _Program(self.length, ctypes.addressof(self._instructions))
 
+    @property
+    def instructions(self) -> bytes:
+        return bytes(self._instructions)
+
     def load(self) -> int:
         """Put this thread, and all it forks, under the filter. Needs no_new_privs or CAP_SYS_ADMIN; there is no way back. With
         NEW_LISTENER among the flags, the descriptor (close-on-exec) by which its questions are answered."""

@@ -64,8 +64,10 @@ class Launch:
         self._spawn = namespaces.Spawn(spaces, self.cgroup, self._be_the_child, self.theirs)
         self._ready = namespaces.AwaitReady(self.ours)
         self.state = self._state_in(directory, own, manager.word if face.hierarchies else "")
+        self.listens = self.state.listens = has_listener(filter)
         self.seldom = self._seldom(filter)
-        program, *rest = program_steps(spec["process"], self.theirs, filter, die_with_parent, lasting, self.seldom)
+        sealed = not die_with_parent  # else whoever watches over it executes our interpreter as long as it lives: it cannot be written to
+        program, *rest = program_steps(spec["process"], self.theirs, filter, die_with_parent, lasting, self.seldom, sealed)
         rooted = self._filesystem(face, not any(entry["type"] == "cgroup" for entry in linux["namespaces"]))
         if self.seldom:
             self.seldom.of_mounts(rooted, linux)
@@ -193,7 +195,7 @@ class Launch:
         """Let the program run; returns when execve has happened. Raises what kept it from happening, everything undone."""
         try:
             self.ours.send(sync.START)
-            sync.until_started(self.ours)
+            sync.until_started(self.ours, self.listens)
         except (OSError, MinidockerError) as error:
             self.abort()
             if isinstance(error, OSError):
@@ -233,16 +235,17 @@ def program_steps(
     die_with_parent: bool = False,
     lasting: Lasting | None = None,
     seldom: Seldom | None = None,
+    sealed: bool = False,
 ) -> list[Step]:
-    """The last slice of a child, an init's and an exec's alike: find the program, wait, drop privileges, execve."""
+    """The last slice of a child, an init's and an exec's alike: find the program, wait, drop privileges, execve; `sealed`: by a program
+    that is nobody's (stub.py)."""
     lasting = lasting or Lasting()
     program = init.FindProgram(process, channel, lasting.listener)
     detach = init.Detach(process["cwd"], channel, lasting.preserve_fds, die_with_parent)
-    execute = init.Execute(process, program)
-    if seldom is None:
-        return [program, *privileges.plan(process, filter, last=detach).steps, execute]
-    confinement = privileges.plan(process, filter, detach, seldom.privileged, seldom.listening).steps
-    return [program, *seldom.starting(filter, detach), *confinement, execute]
+    first, listening, starting = (seldom.privileged, seldom.listening, seldom.starting(filter, detach)) if seldom else ((), None, [])
+    confinement = privileges.plan(process, filter, detach, first, listening, sealed).steps
+    late = [step.filter for step in confinement if isinstance(step, privileges.Seccomp) and step.deferred]
+    return [program, *starting, *confinement, init.Execute(process, program, sealed, *late)]
 
 
 def asks(spec: dict[str, Any], filter: tuple[bytes, int] | None) -> bool:
@@ -257,5 +260,8 @@ def asks(spec: dict[str, Any], filter: tuple[bytes, int] | None) -> bool:
 
 def asks_of_process(process: dict[str, Any], filter: tuple[bytes, int] | None) -> bool:
     """Whether a process does."""
-    listens = filter is not None and filter[1] & k.SECCOMP_FILTER_FLAG_NEW_LISTENER
-    return bool(listens or process.get("scheduler") or process.get("ioPriority"))
+    return bool(has_listener(filter) or process.get("scheduler") or process.get("ioPriority"))
+
+
+def has_listener(filter: tuple[bytes, int] | None) -> bool:
+    return filter is not None and bool(filter[1] & k.SECCOMP_FILTER_FLAG_NEW_LISTENER)

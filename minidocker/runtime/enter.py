@@ -23,7 +23,7 @@ from minidocker.kernel import namespaces as k
 from minidocker.kernel.cgroups import Face
 from minidocker.plan import CHILD, NAMESPACES, At, Plan, Step
 from minidocker.runtime import filesystem, init, namespaces, resources, sync
-from minidocker.runtime.container import asks_of_process, confined, program_steps
+from minidocker.runtime.container import asks_of_process, confined, has_listener, program_steps
 from minidocker.runtime.handover import Lasting
 from minidocker.runtime.state import RUNNING, State
 
@@ -78,10 +78,12 @@ class Entry:
         detached: bool = False,
         preserve_fds: int = 0,
         seccomp: dict[str, Any] | None = None,
+        sealed: bool = False,
     ) -> None:
-        """`seccomp` is the profile that `filter` was made of, for a listener that is named in it."""
+        """`seccomp` is the profile that `filter` was made of, for a listener that is named in it; `sealed` as for program_steps."""
         self.container = state.open()
         self.stdio = stdio
+        self.listens = has_listener(filter)
         self.detached = detached
         self.at = At()
         self.ours, self.theirs = sync.pair()
@@ -104,7 +106,7 @@ class Entry:
                 *(seldom.first if seldom else ()),
                 Join(state.pid, self.container, state.keyring),
                 *terminal,
-                *program_steps(process, self.theirs, filter, lasting=Lasting(preserve_fds=preserve_fds), seldom=seldom),
+                *program_steps(process, self.theirs, filter, lasting=Lasting(preserve_fds=preserve_fds), seldom=seldom, sealed=sealed),
             ]
         )
         self.pidfd = self.pid = self.terminal = -1
@@ -146,7 +148,7 @@ class Entry:
         if ready is not None:
             ready()
         self.ours.send(sync.START)
-        sync.until_started(self.ours)
+        sync.until_started(self.ours, self.listens)
 
 
 def affinity(cpus: str | None) -> list[Step]:

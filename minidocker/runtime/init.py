@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import _socket
     from typing import Any, NoReturn
 
+    from minidocker.kernel.process import Filter
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -219,11 +221,20 @@ class Execute(Step):
     title = EXEC
     why = "the program takes over this process"
 
-    def __init__(self, process: dict[str, Any], program: FindProgram) -> None:
+    def __init__(
+        self, process: dict[str, Any], program: FindProgram, sealed: bool = False, filter: Filter | None = None
+    ) -> None:
+        """`sealed`: by the stub (stub.py), as the container may reach our interpreter otherwise; `filter` is then loaded by that."""
         self.args: list[str] = process["args"]
         self.env = [os.fsencode(v) for v in process.get("env", [])]
         self.environment = {name: value for name, _, value in (v.partition(b"=") for v in self.env)}
         self.program = program
+        self.filter = filter
+        self.by_stub = None
+        if sealed:
+            from minidocker.runtime import stub
+
+            self.by_stub = stub.execute
 
     def shell(self) -> str:
         env = " ".join(quote(os.fsdecode(v)) for v in self.env)
@@ -238,12 +249,14 @@ class Execute(Step):
         if self.program.home:
             self.environment[b"HOME"] = self.program.home
         try:
+            if self.by_stub is not None:
+                self.by_stub(path, self.args, self.environment, self.program.channel.fileno(), self.filter)
             os.execve(path, self.args, self.environment)
         except OSError as error:
-            raise _exec_failure(path, error) from error
+            raise exec_failure(path, error) from error
 
 
-def _exec_failure(path: str, error: OSError) -> MinidockerError:
+def exec_failure(path: str, error: OSError) -> MinidockerError:
     if error.errno == errno.ENOENT:
         return TargetNotFound(
             f"execute `{path}`: its interpreter does not exist in the container", "look at its `#!` line, or at its ELF loader"

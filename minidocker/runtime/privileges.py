@@ -39,13 +39,14 @@ def plan(
     last: Step | None = None,
     first: Sequence[Step] = (),
     listening: Callable[[kernel.Filter], Step] | None = None,
+    deferred: bool = False,
 ) -> Plan:
     """The steps from a privileged child to what OCI `process` says, short of the execve.
 
     `seccomp`: BPF and flags, of runtime/seccomp.py; `last`: a step to be done when credentials no longer change and no filter is
     on yet (but for no_new_privs off); `first`: what takes the privileges that go (scheduling.py); `listening`: makes the step that
-    loads a filter with a listener (notify.py), without which such a filter is loaded as if nobody listened. Raises UsageError for an
-    unknown limit.
+    loads a filter with a listener (notify.py), without which such a filter is loaded as if nobody listened; `deferred`: with
+    no_new_privs on, whoever executes the program loads a filter that has no listener. Raises UsageError for an unknown limit.
     """
     quiet = bool(process.get("noNewPrivileges"))
     user = process.get("user") or {}
@@ -64,6 +65,9 @@ def plan(
         steps.append(last)
     if quiet:
         steps += [NoNewPrivileges(), *filters]
+        for step in filters:
+            if isinstance(step, Seccomp):
+                step.deferred = deferred
     return Plan(steps)
 
 
@@ -249,6 +253,7 @@ class Seccomp(Step):
 
     def __init__(self, bpf: bytes, flags: int) -> None:
         self.filter = kernel.Filter(bpf, flags)
+        self.deferred = False  # whoever executes the program loads it
 
     def shell(self) -> str:
         return f"# the seccomp filter, {self.filter.length} BPF instructions, is left out: no stock tool loads one"
@@ -257,7 +262,8 @@ class Seccomp(Step):
         return "load the seccomp filter"
 
     def apply(self, at: At) -> None:
-        self.filter.load()
+        if not self.deferred:
+            self.filter.load()
 
 
 def _amount(value: int) -> str:

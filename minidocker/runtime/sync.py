@@ -33,6 +33,7 @@ MOUNTED = b"P"  # with createRuntime hooks alone (hooks.py): all is mounted, not
 HOOKED = b"H"
 LISTENER = b"U"  # with SCMP_ACT_NOTIFY alone (notify.py): a seccomp listener is about to be there
 DELIVERED = b"D"
+EXECUTED_NOT = b"X"  # the stub's way to say that execve failed (stub.py)
 FAILED = b"F"
 
 _LARGEST = 16384
@@ -65,9 +66,11 @@ class Channel:
         """(message, descriptor or -1); (b"", -1) is the end of file. Raises what the other side sent as FAILED."""
         data, ancillary, _, _ = self.socket.recvmsg(_LARGEST, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
         if data[:1] == FAILED:
-            code, message, hint = data[1:].decode().split("\0", 2)
-            error = _BY_EXIT_CODE.get(int(code), MinidockerError)(message, hint)
-            raise error
+            raise _failure(data)
+        if data[:1] == EXECUTED_NOT:
+            from minidocker.runtime import stub
+
+            raise stub.failure(data)
         fd = struct.unpack("i", ancillary[0][2])[0] if ancillary else -1
         return data, fd
 
@@ -79,10 +82,16 @@ class Channel:
         return fd
 
 
-def until_started(channel: Channel) -> None:
-    """What comes after START, until execve has closed the other end. Raises what kept that from happening."""
+def _failure(data: bytes) -> MinidockerError:
+    code, message, hint = (*data[1:].decode(errors="replace").split("\0", 2), "", "")[:3]
+    return _BY_EXIT_CODE.get(int(code) if code.isdecimal() else 0, MinidockerError)(message, hint)
+
+
+def until_started(channel: Channel, listens: bool = False) -> None:
+    """What comes after START, until execve has closed the other end. Raises what kept that from happening. `listens`: a listener may
+    come; nobody else is to make us take descriptors from processes and hand them to sockets."""
     message, descriptor = channel.receive()
-    if message == LISTENER:
+    if message == LISTENER and listens:
         from minidocker.runtime import notify  # rare
 
         notify.hand_over(channel, descriptor)
