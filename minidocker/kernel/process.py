@@ -9,13 +9,16 @@ from __future__ import annotations
 import _struct
 import errno
 import os
-import select
 
 import _prctl
 
 from minidocker.errors import KernelError, UnsupportedError
 from minidocker.kernel import foreign as ctypes
 from minidocker.kernel import libc, procfs
+from minidocker.kernel.pidfd import pidfd_ended as pidfd_ended
+from minidocker.kernel.pidfd import pidfd_open as pidfd_open
+from minidocker.kernel.pidfd import pidfd_send_signal as pidfd_send_signal
+from minidocker.kernel.pidfd import start_time as start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -227,46 +230,11 @@ def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
     libc.syscall(libc.SYS.close_range, first, last, flags)
 
 
-def pidfd_open(pid: int) -> int:
-    """A descriptor that stays this process's even when its pid is used again. Raises ProcessLookupError."""
-    return libc.syscall(libc.SYS.pidfd_open, pid, 0)
-
-
-def pidfd_send_signal(pidfd: int, signal: int) -> None:
-    libc.syscall(libc.SYS.pidfd_send_signal, pidfd, signal, None, 0)
-
-
-def pidfd_ended(pidfd: int, timeout: float | None = 0) -> bool:
-    """Whether the process has ended, waiting up to `timeout` seconds (None: for ever) for it. Reaps nothing."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(None if timeout is None else max(0, int(timeout * 1000))))
-
-
 def pidfd_wait(pidfd: int) -> int:
     """Wait for and reap the child: its exit status, or 128 and the number of the signal that killed it."""
     result = os.waitid(_P_PIDFD, pidfd, os.WEXITED)
     assert result is not None  # noqa: S101  (None is waitid's answer to WNOHANG alone)
     return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
-
-
-def start_time(pid: int) -> int:
-    """When `pid` started, in clock ticks since boot: with the pid, what tells a process from a later one of that number.
-
-    Field 22 of /proc/PID/stat, proc_pid_stat(5); 0 when there is no such process.
-    """
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 0
-    try:
-        stat = os.read(fd, 4096)
-    except ProcessLookupError:
-        return 0
-    finally:
-        os.close(fd)
-    # Field 2 is the command in parentheses and may itself hold spaces and parentheses: count from the last one.
-    return int(stat.rpartition(b")")[2].split()[19])
 
 
 def run_tool(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from minidocker.errors import NotFoundError, StateError
-from minidocker.kernel import process as k
+from minidocker.kernel import pidfd as k
 from minidocker.runtime import handover
 from minidocker.spec import fastjson
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 OCI_VERSION = "1.2.0"
 CREATING, CREATED, RUNNING, STOPPED = "creating", "created", "running", "stopped"  # runtime-spec, runtime.md, "State"
 PAUSED = "paused"  # ours besides, as it is runc's and crun's
+CGROUPFS = "cgroupfs"  # State.manager: we made the cgroup by mkdir; what else there is managers.py knows
 _FILE = "state.json"
 
 

@@ -86,7 +86,7 @@ class Command:
 
 COMMANDS = {
     "create": Command("lifecycle.create", "make a container and leave it waiting for its start", _START),
-    "start": Command("lifecycle.start", "run the program of a container that was created"),
+    "start": Command("starting.start", "run the program of a container that was created"),
     "run": Command(
         "lifecycle.run",
         "create and start a container, and delete it when it has ended",

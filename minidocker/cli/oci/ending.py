@@ -7,9 +7,8 @@ import os
 
 from minidocker.cli.oci import report, surroundings
 from minidocker.errors import NotFoundError, StateError, UsageError
-from minidocker.kernel import cgroups
-from minidocker.kernel import process as kernel
-from minidocker.runtime import managers, state
+from minidocker.kernel import pidfd as kernel
+from minidocker.runtime import state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +45,8 @@ def kill(call: Call) -> int:
 
 
 def _signal_all(known: State, number: int) -> None:
+    from minidocker.kernel import cgroups
+
     face = cgroups.detect()
     if number == _signal.SIGKILL:
         face.kill(known.cgroup)
@@ -59,6 +60,8 @@ def _signal_all(known: State, number: int) -> None:
 
 def _let_die(known: State) -> None:
     """What v1's freezer holds does not even die."""
+    from minidocker.kernel import cgroups
+
     face = cgroups.detect()
     freezer = face.of.get("freezer")
     if freezer is not None and freezer.version == 1 and os.path.exists(freezer.path(known.cgroup)) and face.is_frozen(known.cgroup):
@@ -107,6 +110,8 @@ def _interrupt(home: Home, force: bool) -> None:
     """Another command is at work: with `force` end what is there of the container, upon which that one fails and undoes what it did."""
     known = home.known()
     if force and known and known.cgroup:
+        from minidocker.kernel import cgroups
+
         cgroups.detect().kill(known.cgroup)
     home.lock_or_fail("delete", _PATIENCE)
 
@@ -119,12 +124,23 @@ def remove(home: Home, kill: bool) -> None:
         if kill:
             _kill_first(known)
         if known.cgroup:
-            face = cgroups.detect()
-            if face.pids(known.cgroup):
-                face.kill(known.cgroup)
-            managers.of(known.manager, face).remove(known.cgroup, known.own)
+            _remove_cgroup(known)
         after(known)
     home.remove()
+
+
+def _remove_cgroup(known: State) -> None:
+    from minidocker.kernel import cgroups
+
+    face = cgroups.detect()
+    if face.pids(known.cgroup):
+        face.kill(known.cgroup)
+    if known.manager == state.CGROUPFS:  # as mostly, and without what another manager would load
+        face.remove(known.cgroup, known.own)
+        return
+    from minidocker.runtime import managers
+
+    managers.of(known.manager, face).remove(known.cgroup, known.own)
 
 
 def _kill_first(known: State) -> None:

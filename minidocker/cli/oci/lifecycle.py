@@ -1,13 +1,13 @@
-"""create, start, run (runtime-spec, runtime.md, "Operations")."""
+"""create and run (runtime-spec, runtime.md, "Operations")."""
 
 from __future__ import annotations
 
 import time
 
-from minidocker.cli.oci import bundle, console, ending, files, report, surroundings
-from minidocker.errors import MinidockerError, StateError, UsageError
+from minidocker.cli.oci import bundle, console, files, report, starting, surroundings
+from minidocker.errors import MinidockerError, UsageError
 from minidocker.kernel.terminal import hold_signals
-from minidocker.runtime import filters, handover, state
+from minidocker.runtime import filters, handover
 from minidocker.runtime.container import Launch
 from minidocker.runtime.store import Home
 
@@ -52,7 +52,7 @@ def _create(call: Call, detached: bool) -> tuple[Home, Launch]:
         try:
             launch.create()
         except MinidockerError:
-            ending.after(launch.state)
+            _never_completed(launch)
             raise
         try:
             terminal.send(launch.terminal)
@@ -60,7 +60,7 @@ def _create(call: Call, detached: bool) -> tuple[Home, Launch]:
             launch.leave()
         except (OSError, MinidockerError):
             launch.abort()
-            ending.after(launch.state)
+            _never_completed(launch)
             raise
     except BaseException:
         home.remove()
@@ -68,29 +68,10 @@ def _create(call: Call, detached: bool) -> tuple[Home, Launch]:
     return home, launch
 
 
-def start(call: Call) -> int:
-    """Have the program of a created container run."""
-    with surroundings.store(call).find(call.arguments[0]) as home:
-        home.lock_or_fail("start")
-        _start(home)
-    return 0
+def _never_completed(launch: Launch) -> None:
+    from minidocker.cli.oci import ending
 
-
-def _start(home: Home) -> None:
-    known = home.state()
-    status = home.status(known)
-    if status != state.CREATED:
-        raise StateError(f"cannot start container `{home.id}`: it is {status}, not created")
-    try:
-        handover.start(home.path, known.listens)
-        if known.hooks.get("poststart"):
-            from minidocker.runtime import hooks
-
-            hooks.run(known.hooks["poststart"], known.oci(state.RUNNING))
-    except MinidockerError:
-        # "generate an error, stop the container, and continue the lifecycle at step 12": it is destroyed (runtime.md, "Lifecycle", 7 to 9)
-        ending.remove(home, kill=True)
-        raise
+    ending.after(launch.state)
 
 
 def run(call: Call) -> int:
@@ -101,13 +82,15 @@ def run(call: Call) -> int:
     if not call.flag("detach"):
         hold_signals()
     with home:
-        _start(home)
+        starting.let_run(home)
         if call.flag("detach"):
             return 0
         home.unlock()
         report.debug(f"container `{home.id}` runs as process {launch.at.pid}")
         code = console.carry(launch.at.pid, launch.pidfd, launch.terminal)
         if not call.flag("keep"):
+            from minidocker.cli.oci import ending
+
             home.lock_or_fail("delete")
             ending.remove(home, kill=True)
         return code

@@ -8,8 +8,6 @@ import time
 from minidocker.cli import output
 from minidocker.cli.oci import surroundings
 from minidocker.errors import KernelError, NotFoundError, StateError, UsageError
-from minidocker.kernel import cgroups
-from minidocker.kernel import process as kernel
 from minidocker.runtime import state
 from minidocker.spec import fastjson
 
@@ -48,6 +46,8 @@ def is_paused(known: State) -> bool:
     """Whether the container's cgroup is frozen."""
     if not known.cgroup:
         return False
+    from minidocker.kernel import cgroups
+
     face = cgroups.detect()
     freezer = face.of.get("freezer")
     return freezer is not None and os.path.exists(freezer.path(known.cgroup)) and _asked_to_stop(face, known.cgroup)
@@ -109,6 +109,8 @@ def _format(call: Call) -> str:
 
 def processes(call: Call) -> int:
     """The processes of a container: their pids in JSON, or what ps(1) says of them, with the PS-OPTIONs given."""
+    from minidocker.kernel import cgroups, process
+
     wanted = _format(call)
     with surroundings.store(call).find(call.arguments[0]) as home:
         known = home.state()
@@ -119,7 +121,7 @@ def processes(call: Call) -> int:
         output.say(fastjson.dumps(pids))
         return 0
     words = call.arguments[1:] or ["-ef"]
-    code, listed, error = kernel.run_tool(["ps", *words])
+    code, listed, error = process.run_tool(["ps", *words])
     if code:
         raise UsageError(f"ps {' '.join(words)}: {error.decode(errors='replace').strip().splitlines()[0] if error else f'exit {code}'}")
     lines = listed.decode(errors="surrogateescape").splitlines()
@@ -134,6 +136,8 @@ def processes(call: Call) -> int:
 
 def pause(call: Call) -> int:
     """Stop every process of a running container, at once."""
+    from minidocker.kernel import cgroups
+
     with surroundings.store(call).find(call.arguments[0]) as home:
         home.lock_or_fail("pause")
         cgroups.detect().freeze(_freezable(home, "pause").cgroup)
@@ -142,6 +146,8 @@ def pause(call: Call) -> int:
 
 def resume(call: Call) -> int:
     """Let the processes of a paused container go on."""
+    from minidocker.kernel import cgroups
+
     with surroundings.store(call).find(call.arguments[0]) as home:
         home.lock_or_fail("resume")
         known = _freezable(home, "resume")

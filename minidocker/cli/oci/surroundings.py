@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 from minidocker.errors import UsageError
-from minidocker.kernel import cgroups
-from minidocker.runtime import managers
 from minidocker.runtime.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minidocker.cli.oci.parse import Call
+    from minidocker.kernel import cgroups
+    from minidocker.runtime import managers
 
 _ROOT = "minidocker-oci"
 _OWN_CGROUP = "minidocker-oci"  # below it is what asks for no absolute place; it goes with its last child
@@ -32,6 +32,9 @@ def store(call: Call) -> Store:
 def manager(call: Call) -> tuple[managers.Manager, str]:
     """Who makes the cgroup of a new container, and the ancestor that goes with it; one of a Face without hierarchies where it is to have
     none. UsageError."""
+    from minidocker.kernel import cgroups
+    from minidocker.runtime import managers
+
     word = call.globals.get("cgroup_manager", "systemd" if call.globals.get("systemd_cgroup") is True else managers.CGROUPFS)
     if word not in (*managers.CHOICES, "disabled"):
         raise UsageError(f"--cgroup-manager {word}: none of {', '.join(managers.CHOICES)} and disabled")
