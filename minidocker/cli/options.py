@@ -91,6 +91,7 @@ RUN = Command(
         Option("--add-host NAME:IP", "Add a line to the container's /etc/hosts", LIST),
         Option("--cap-add CAP", "Give a capability (NET_ADMIN, ..., or ALL)", LIST),
         Option("--cap-drop CAP", "Take a capability away (or ALL)", LIST),
+        Option("--cgroup-conf FILE=VALUE", "Set a file of cgroup v2 (memory.high=200m)", LIST),
         Option("--cgroup-manager NAME", "Who makes the cgroup: cgroupfs or systemd", complete=("cgroupfs", "systemd")),
         Option("--cgroup-parent PATH", "Put its cgroup under this one, or slice"),
         Option("--cgroupns MODE", "Cgroup namespace: private or host", complete=("private", "host")),

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_LIMITS = ("memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpuset_cpus", "pids_limit", "ulimit", "shm_size")
+_LIMITS = (
+    "memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpuset_cpus", "pids_limit", "ulimit", "shm_size", "cgroup_conf",
+)
 _ADDRESSES = ("ip", "ip6", "mac_address", "add_host", "dns", "dns_option", "publish", "expose")
 
 
@@ -154,6 +156,7 @@ def _limits(request: RunRequest, call: Call) -> None:
     request.cpu_shares = _with(call, "cpu_shares", parse_limits.cpu_shares)
     request.cpuset_cpus = _with(call, "cpuset_cpus", parse_limits.cpuset)
     request.pids_limit = _with(call, "pids_limit", parse_limits.pids_limit)
+    request.cgroup_conf = dict(map(parse_limits.cgroup_file, call.list("cgroup_conf")))
     request.ulimits = list({limit[0]: limit for limit in map(parse_limits.ulimit, call.list("ulimit"))}.values())
     request.shm_size = _with(call, "shm_size", parse_limits.shm_size) or request.shm_size
     if request.memory_swap is not None and not request.memory:

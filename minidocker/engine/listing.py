@@ -180,6 +180,7 @@ def _host_config(host: Host, record: Record) -> dict[str, Any]:
             {"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in request.ulimits
         ],
         "Cgroup": "/" + place.name, "CgroupParent": request.cgroup_parent or "", "CgroupManager": place.manager.word,
+        "CgroupConf": request.cgroup_conf,
         "Rootfs": request.rootfs or "",
     }  # fmt: skip
 

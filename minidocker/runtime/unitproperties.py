@@ -99,15 +99,24 @@ def _node(entry: dict[str, Any]) -> str:
 
 
 def _of_file(file: str, value: str) -> list[Property]:
-    """One of `unified`; nothing where no property says it."""
-    if file in _UNIFIED:
-        return [(_UNIFIED[file], "t", INFINITY if value == "max" else int(value))] if value == "max" or value.isdecimal() else []
-    if file in _UNIFIED_SETS and value:
-        return [(_UNIFIED_SETS[file], "ay", mask(value))]
-    if file == "cpu.max":
-        quota, _, period = value.partition(" ")
-        return _bandwidth(-1 if quota == "max" else int(quota), int(period or 0))
+    """One of `unified`; nothing where no property says it, nor for a value of a form that only the kernel can judge."""
+    try:
+        if file in _UNIFIED:
+            return [(_UNIFIED[file], "t", INFINITY if value == "max" else _whole(value))]
+        if file in _UNIFIED_SETS:
+            return [(_UNIFIED_SETS[file], "ay", mask(value))]
+        if file == "cpu.max":
+            quota, _, period = value.partition(" ")
+            return _bandwidth(-1 if quota == "max" else _whole(quota), _whole(period or "0"))
+    except ValueError:
+        pass
     return []
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) > INFINITY:
+        raise ValueError(text)
+    return int(text)
 
 
 _LEFT_TO_US: list[Property] = [("DevicePolicy", "s", "auto"), ("DeviceAllow", "a(ss)", [])]

@@ -170,6 +170,8 @@ def resources(request: RunRequest, limits_swap: bool) -> dict[str, Any]:
         found["cpu"] = cpu
     if request.pids_limit and request.pids_limit > 0:
         found["pids"] = {"limit": request.pids_limit}
+    if request.cgroup_conf:
+        found["unified"] = request.cgroup_conf
     return found
 
 

@@ -104,6 +104,17 @@ def pids_limit(text: str) -> int:
     return value
 
 
+def cgroup_file(text: str) -> tuple[str, str]:
+    """FILE=VALUE of cgroup v2 as (file, value); a memory file's size may have a unit, as everywhere else."""
+    file, equals, value = text.partition("=")
+    controller, point, name = file.partition(".")
+    if not (equals and value and point and name and controller.isalnum() and text.isprintable()) or "/" in file:
+        raise refused("--cgroup-conf", text, "FILE=VALUE is allowed, FILE one of cgroup v2's, as in memory.high=200m")
+    if controller == "memory" and value[-1:].isalpha() and value[:1].isdigit():
+        value = str(size("--cgroup-conf", value))
+    return file, value
+
+
 def ulimit(text: str) -> tuple[str, int, int]:
     """NAME=SOFT[:HARD] as (name, soft, hard), -1 unlimited; units are those of setrlimit(2)."""
     name, equals, limits = text.partition("=")

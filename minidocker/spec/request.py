@@ -65,6 +65,7 @@ class RunRequest:
         self.ulimits: list[tuple[str, int, int]] = []   # ("nofile", soft, hard); -1 unlimited
         self.shm_size = 64 << 20
         self.cgroup_parent: str | None = None
+        self.cgroup_conf: dict[str, str] = {}           # cgroup v2 file: value
         self.cgroup_manager: str | None = None          # cgroupfs | systemd; None: the host's way, once it is prepared that
         self.cgroupns: str | None = None                # private | host
         self.detach_keys = b"\x10\x11"                  # ctrl-p ctrl-q, as bytes typed

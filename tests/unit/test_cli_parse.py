@@ -18,8 +18,8 @@ from minidocker.spec.request import Attachment, ExecRequest, NetworkRequest, Run
 
 GOOD = {
     "add_host": "db:192.0.2.7", "cap_add": "net_admin", "cap_drop": "CAP_KILL", "cgroup_manager": "systemd", "cgroup_parent": "lab",
-    "cgroupns": "host", "cpu_shares": "512", "cpus": "0.5", "cpuset_cpus": "0-1,3", "detach_keys": "ctrl-a,b", "dns": "192.0.2.53",
-    "dns_option": "ndots:2",
+    "cgroup_conf": "memory.high=9m", "cgroupns": "host", "cpu_shares": "512", "cpus": "0.5", "cpuset_cpus": "0-1,3",
+    "detach_keys": "ctrl-a,b", "dns": "192.0.2.53", "dns_option": "ndots:2",
     "dns_search": "example.org", "env": "A=1", "env_file": "/dev/null", "expose": "80/udp", "hostname": "h1", "ip": "172.17.0.9",
     "ip6": "fd00:9::9", "label": "a=b", "mac_address": "02:42:AC:11:00:09", "memory": "512m",
     "memory_reservation": "7m", "memory_swap": "1g", "name": "web",

@@ -46,7 +46,8 @@ GOLDEN: list[tuple[str, dict[str, Any], list[str]]] = [
                                     "cpu.weight": "3", "cpuset.cpus": "1", "pids.max": "max"}},
      ["MemoryHigh=5", "MemoryMin=infinity", "MemorySwapMax=0", "CPUQuota=", "CPUQuotaPeriodSec=20000us", "CPUWeight=3", "AllowedCPUs=1",
       "TasksMax=infinity"]),
-    ("what no property says", {"unified": {"memory.oom.group": "1", "io.latency": "8:0 target=10", "cpu.weight": "idle"},
+    ("what no property says", {"unified": {"memory.oom.group": "1", "io.latency": "8:0 target=10", "cpu.weight": "idle", "cpu.max": "5x",
+                                                                                "cpuset.cpus": "a", "memory.high": "-1"},
                                "hugepageLimits": [{"pageSize": "2MB", "limit": 6}], "cpu": {"burst": 5, "idle": 1}}, []),
 ]  # fmt: skip
 
