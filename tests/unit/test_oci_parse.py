@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import _prctl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -201,6 +202,31 @@ def test_parsing_loads_hardly_anything() -> None:
     own = {"minidocker.cli", "minidocker.cli.output", "minidocker.errors", "minidocker.cli.oci", "minidocker.cli.oci.commands",
            "minidocker.cli.oci.parse", "minidocker.cli.oci.report"}  # fmt: skip
     assert set(done.stdout.split()) <= own
+
+
+LOADING = """
+import os, sys
+sys.path[:0] = [sys.argv[1], sys.argv[2]]
+from minidocker import imports
+imports.shorten()
+before = set(sys.modules)
+__import__("minidocker.cli.oci." + sys.argv[3])
+print("\\n".join(set(sys.modules) - before))
+"""
+SMALL = {"starting", "listing", "ending"}  # asked at every turn: no ctypes, no plan, nothing of what makes a container
+
+
+@pytest.mark.parametrize("module", ["starting", "listing", "ending", "lifecycle", "execute"])
+def test_what_engines_call_all_the_time_loads_nothing_costly(module: str) -> None:
+    dependencies = str(Path(_prctl.__file__).parent)
+    words = [sys.executable, "-I", "-S", "-c", LOADING, str(REPOSITORY), dependencies, module]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+    loaded = set(done.stdout.split())
+    assert not loaded & {"json", "re", "enum", "typing", "subprocess", "click", "ctypes", "signal", "socket", "select.epoll", "logging"}
+    assert not [name for name in loaded if name.startswith(("minidocker.engine", "minidocker.network", "minidocker.storage"))]
+    if module in SMALL:
+        assert not loaded & {"_ctypes", "_prctl", "minidocker.plan", "minidocker.runtime.container", "minidocker.kernel.cgroups"}
 
 
 def test_usage_shows_all_commands(capfd: pytest.CaptureFixture[str]) -> None:
