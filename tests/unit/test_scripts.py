@@ -44,3 +44,12 @@ def test_each_stops_at_the_first_failure(script: Path) -> None:
 def test_shellcheck_finds_nothing() -> None:
     done = subprocess.run(["shellcheck", "-x", *SCRIPTS], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_lines_that_readme_installs_by_are_found_by_who_tries_them() -> None:
+    def line(number: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([REPOSITORY / "tests/distros/readme", str(number)], capture_output=True, text=True)
+
+    first, second, third = (line(number).stdout for number in (1, 2, 3))
+    assert first.startswith("apt-get install pipx ") and second.endswith(" pipx install .\n") and third.startswith("minidocker run ")
+    assert line(4).returncode == 1
