@@ -69,8 +69,6 @@ class Launch:
         sealed = not die_with_parent  # else whoever watches over it executes our interpreter as long as it lives: it cannot be written to
         program, *rest = program_steps(spec["process"], self.theirs, filter, die_with_parent, lasting, self.seldom, sealed)
         rooted = self._filesystem(face, not any(entry["type"] == "cgroup" for entry in linux["namespaces"]))
-        if self.seldom:
-            self.seldom.of_mounts(rooted, linux)
         # in the order a reader wants to meet them; each actor runs its own, the network and the mounts at the same time
         self.plan = Plan(
             [
@@ -159,7 +157,9 @@ class Launch:
         steps.append(filesystem.ProtectedPaths(linux.get("readonlyPaths", []), linux.get("maskedPaths", [])))
         steps.append(init.WorkingDirectory(process["cwd"]))
         steps.extend(confined(process))
-        steps.extend(self.seldom.pivoting if self.seldom else ())
+        if self.seldom:
+            self.seldom.of_mounts(steps, linux)
+            steps.extend(self.seldom.pivoting)
         steps.append(filesystem.Pivot(spec["root"].get("readonly", False), self.lasting.pivot, propagation))
         return steps
 

@@ -140,7 +140,7 @@ class Devices(Step):
         for path, mode, number, uid, gid in self.nodes:
             parent_path, _, name = path.rpartition("/")
             if parent_path not in directories:
-                directories[parent_path] = make_in_root(at.root, parent_path, directory=True)
+                directories[parent_path] = make_in_root(at.root, parent_path or "/", directory=True)
             parent = directories[parent_path]
             try:
                 os.mknod(name, mode, number, dir_fd=parent)

@@ -143,6 +143,7 @@ class Mount(Step):
 
     actor = CHILD
     title = FILESYSTEM
+    directory = False  # of a bind mount: its source will be one, though it is not there yet
 
     def __init__(self, entry: dict[str, Any]) -> None:
         self.entry = entry
@@ -171,7 +172,7 @@ class Mount(Step):
         lines = []
         if self.type == "bind":
             # a file needs a file to be mounted on
-            directory = os.path.isdir(self.source)
+            directory = self.directory or os.path.isdir(self.source)
             lines.append(f"mkdir -p {target}" if directory else f"[ -e {target} ] || install -D -m 644 /dev/null {target}")
             how = "--rbind" if self.options.bind == "rbind" else "--bind"
             lines.append(f"mount {how} {quote(self.source)} {target}")
@@ -297,6 +298,9 @@ def make_in_root(root: int, path: str, directory: bool, links: int = 0) -> int:
             raise KernelError.of(f"look up `{path}` in the root file system", error) from error
     parent_path, _, name = path.rstrip("/").rpartition("/")
     parent = make_in_root(root, parent_path or "/", directory=True)
+    if name in (".", ".."):  # there now, as what it is of is
+        os.close(parent)
+        return k.open_in_root(root, path)
     try:
         if directory:
             os.mkdir(name, 0o755, dir_fd=parent)
@@ -338,6 +342,7 @@ class CgroupMount(Mount):
             self.links += [(controller, name) for controller in name.split(",") if controller != name]
             if shared:
                 self.parts.append(_part("bind", destination, ["bind", *self.words], hierarchy.path(shared)))
+                self.parts[-1].directory = True
             elif hierarchy.version == 2:
                 self.parts.append(_part("cgroup2", destination, self.words))
             else:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+_CAP_SYS_RESOURCE = 24
 _SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 _NO_CAPABILITIES: dict[str, list[str]] = {name: [] for name in _SETS}
 
@@ -122,6 +123,23 @@ class Limits(Step):
             if soft > hard:
                 raise UsageError(f"limit {limit['type']}: soft ({_amount(soft)}) is above hard ({_amount(hard)})")
             self.limits.append((limit["type"], number, soft, hard))
+        self._check()
+
+    def _check(self) -> None:
+        """That no limit is raised which cannot be, before anything is made; what we have, the child will have."""
+        if kernel.capabilities()[0] >> _CAP_SYS_RESOURCE & 1:
+            return
+        for name, number, soft, hard in self.limits:
+            if hard > kernel.rlimit(number)[1]:
+                raise self._refused(name, number, soft, hard, errno.EPERM)
+
+    def _refused(self, name: str, number: int, soft: int, hard: int, code: int) -> KernelError:
+        was = ":".join(_amount(value) for value in kernel.rlimit(number))
+        action = f"set {name} from {was} to {_amount(soft)}:{_amount(hard)}"
+        hint = "raising a hard limit needs CAP_SYS_RESOURCE, which minidocker does not have here"
+        if name == "RLIMIT_NOFILE" and hard > 1 << 20:
+            hint += "; and fs.nr_open is the most that NOFILE can be"
+        return KernelError(action, code, hint=hint if code == errno.EPERM else "")
 
     def shell(self) -> str:
         options = (f"--{name[7:].lower()}={_amount(soft)}:{_amount(hard)}" for name, _, soft, hard in self.limits)
@@ -132,12 +150,7 @@ class Limits(Step):
             try:
                 kernel.set_rlimit(number, soft, hard)
             except OSError as error:
-                was = ":".join(_amount(value) for value in kernel.rlimit(number))
-                action = f"set {name} from {was} to {_amount(soft)}:{_amount(hard)}"
-                hint = "raising a hard limit needs CAP_SYS_RESOURCE, which minidocker does not have here"
-                if name == "RLIMIT_NOFILE" and hard > 1 << 20:
-                    hint += "; and fs.nr_open is the most that NOFILE can be"
-                raise KernelError(action, error.errno or 0, hint=hint if error.errno == errno.EPERM else "") from error
+                raise self._refused(name, number, soft, hard, error.errno or 0) from error
 
 
 class Umask(Step):

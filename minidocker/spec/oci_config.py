@@ -92,6 +92,8 @@ def _mount(place: Place, value: Any, bundle: str) -> dict[str, Any]:
     if not destination:
         raise place.of("destination").wrong("empty: it is an absolute path in the container")
     mount.taken["destination"] = destination if destination.startswith("/") else f"/{destination}"
+    if not posixpath.normpath(destination).strip("/."):
+        raise place.of("destination").wrong(f"{shown(destination)} is the root itself", "say what that is by root.path")
     mount.string("type")
     options = mount.strings("options", default=[])
     for key in ("uidMappings", "gidMappings"):

@@ -59,6 +59,11 @@ def test_mounts_run_in_the_listed_order(rootfs: Path, tmp_path: Path) -> None:
     assert (rootfs / "a").is_dir() and not (rootfs / "a/b").exists(), "made in the tmpfs that was mounted before"
 
 
+def test_dots_and_what_is_missing_lead_nowhere_else(rootfs: Path, tmp_path: Path) -> None:
+    entries = (tmpfs("/a/../../../m", "size=64k"), tmpfs("/b/./c/../d"))
+    assert run(mounted(rootfs, "grep -c -E ' /(m|b/d) ' /proc/mounts", *entries), tmp_path) == "2\n"
+
+
 def test_a_recursive_option_reaches_below_and_a_plain_one_does_not(rootfs: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "below").mkdir(parents=True)
@@ -205,6 +210,8 @@ def test_devices_are_made_and_what_else_lies_there_is_an_error(rootfs: Path, tmp
     found = run(configuration(rootfs, script, devices=devices), tmp_path).splitlines()
     assert found == ["/dev/fuse character special file a:e5 640 3:4", "/dev/sub/pipe fifo 0:0 666 0:0",
                      "/dev/null character special file 1:3 666 0:0", "pts/ptmx"]  # fmt: skip
+    os.mknod(rootfs / "zero", 0o666 | stat.S_IFCHR, os.makedev(1, 5))
+    run(configuration(rootfs, "test -c /zero", devices=[{"type": "c", "path": "/zero", "major": 1, "minor": 5}]), tmp_path)
     (rootfs / "etc/null").write_text("not a device")
     other = [{"type": "c", "path": "/etc/null", "major": 1, "minor": 3}]
     with pytest.raises(MinidockerError, match="make `/etc/null`: the root file system has something else there, .* not the device 1:3"):

@@ -72,9 +72,8 @@ def test_a_limit_that_cannot_be_raised_says_so(rootfs: Path, tmp_path: Path) -> 
     if process.capabilities()[0] >> 24 & 1:
         pytest.skip("this machine has CAP_SYS_RESOURCE, which may raise limits")
     limits = [{"type": "RLIMIT_MSGQUEUE", "soft": 1, "hard": (1 << 64) - 1}]
-    container = Container(of(rootfs, "true", rlimits=limits), tmp_path)
-    with pytest.raises(MinidockerError) as raised:
-        container.start()
+    with pytest.raises(KernelError) as raised:
+        Container(of(rootfs, "true", rlimits=limits), tmp_path)
     assert str(raised.value).startswith("set RLIMIT_MSGQUEUE from ") and "CAP_SYS_RESOURCE" in raised.value.hint
 
 

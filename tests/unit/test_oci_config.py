@@ -92,6 +92,7 @@ WRONG = [
     ("process.execCPUAffinity", {"final": "3-1"}, 'process.execCPUAffinity.final: "3-1": the range 3-1 ends before it begins'),
     ("hostname", "h" * 65, 'hostname: "' + "h" * 56 + "... is longer than 64 bytes"),
     ("mounts", [{"type": "tmpfs"}], "mounts[0].destination: missing: it is required"),
+    ("mounts", [{"destination": "/a/..", "type": "tmpfs"}], 'mounts[0].destination: "/a/.." is the root itself'),
     ("mounts", [{"destination": "/a"}], "mounts[0].type: missing: what is neither bind nor rbind has a file system type"),
     ("mounts", [{"destination": "/a", "options": ["rbind"]}], "mounts[0].source: missing: it is required"),
     ("mounts", [{"destination": "/a", "type": "bind", "source": "/a", "options": ["ridmap"]}],
