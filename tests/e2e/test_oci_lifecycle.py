@@ -134,12 +134,24 @@ def test_hooks_after_the_fact(oci: Oci) -> None:
     assert "poststop" in done.stderr and "words of first" in done.stderr and "second" not in done.stderr
 
 
-def test_a_poststart_hook_that_fails_ends_the_container(oci: Oci) -> None:
+def test_a_poststart_hook_that_fails_is_told_of_and_the_others_follow(oci: Oci) -> None:
     bundle = oci.bundle("c", "sleep", "1000")
-    bundle.config["hooks"] = {"poststart": [hook(oci, "one", 7), hook(oci, "two")], "poststop": [hook(oci, "after")]}
+    bundle.config["hooks"] = {"poststart": [hook(oci, "one", 7), hook(oci, "two")]}
     bundle.create()
-    assert "words of one" in oci.refused("start", "c")
-    assert (oci.place / "hooks").read_text() == "one running\nafter stopped\n"
+    assert "words of one" in oci("start", "c").stderr
+    assert (oci.place / "hooks").read_text() == "one running\ntwo running\n"
+    assert oci.status("c") == "running"
+
+
+def test_a_start_that_fails_leaves_the_container_stopped_and_run_takes_it_away(oci: Oci) -> None:
+    bundle = oci.bundle("c", "sh", "-c", "echo ran > /shared/ran")
+    bundle.config["hooks"] = {"startContainer": [{"path": "/bin/false"}], "poststop": [hook(oci, "after")]}
+    bundle.create()
+    assert "/bin/false" in oci.refused("start", "c")
+    assert oci.status("c") == "stopped" and not (bundle.shared / "ran").exists()
+    oci("delete", "c")
+    assert bundle.run(check=False).returncode != 0
+    assert (oci.place / "hooks").read_text() == "after stopped\n" * 2
     assert not oci.left()
 
 

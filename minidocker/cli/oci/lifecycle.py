@@ -82,15 +82,23 @@ def run(call: Call) -> int:
     if not call.flag("detach"):
         hold_signals()
     with home:
-        starting.let_run(home)
+        try:
+            starting.let_run(home)
+        except MinidockerError:
+            _delete(home)
+            raise
         if call.flag("detach"):
             return 0
         home.unlock()
         report.debug(f"container `{home.id}` runs as process {launch.at.pid}")
         code = console.carry(launch.at.pid, launch.pidfd, launch.terminal)
         if not call.flag("keep"):
-            from minidocker.cli.oci import ending
-
             home.lock_or_fail("delete")
-            ending.remove(home, kill=True)
+            _delete(home)
         return code
+
+
+def _delete(home: Home) -> None:
+    from minidocker.cli.oci import ending
+
+    ending.remove(home, kill=True)

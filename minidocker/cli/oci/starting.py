@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from minidocker.cli.oci import surroundings
-from minidocker.errors import MinidockerError, StateError
+from minidocker.cli.oci import report, surroundings
+from minidocker.errors import StateError
 from minidocker.runtime import handover, state
 
 TYPE_CHECKING = False
@@ -21,20 +21,15 @@ def start(call: Call) -> int:
 
 
 def let_run(home: Home) -> None:
-    """The same for a container whose lock is held. One whose start fails is destroyed."""
+    """The same for a container whose lock is held. One whose start fails is stopped then, and the caller's to delete."""
     known = home.state()
     status = home.status(known)
     if status != state.CREATED:
         raise StateError(f"cannot start container `{home.id}`: it is {status}, not created")
-    try:
-        handover.start(home.path, known.listens)
-        if known.hooks.get("poststart"):
-            from minidocker.runtime import hooks
+    handover.start(home.path, known.listens)
+    if known.hooks.get("poststart"):
+        from minidocker.runtime import hooks
 
-            hooks.run(known.hooks["poststart"], known.oci(state.RUNNING))
-    except MinidockerError:
-        from minidocker.cli.oci import ending
-
-        # "generate an error, stop the container, and continue the lifecycle at step 12": it is destroyed (runtime.md, "Lifecycle", 7 to 9)
-        ending.remove(home, kill=True)
-        raise
+        # one that fails is told of, the others follow (runtime.md of 1.0 to 1.2, "Lifecycle", 9; crun does so, runc kills the container)
+        for trouble in hooks.run_each(known.hooks["poststart"], known.oci(state.RUNNING)):
+            report.warn(f"container `{home.id}`: poststart: {trouble}")
