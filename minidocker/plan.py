@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 PARENT = "parent"
 CHILD = "child"
+START = "start"  # the parent again, once all stands
+
+# The script's texts besides the parent's own: what the child does before it has namespaces of its own, in them (its default), and when
+# it has become the container's user and waits for its root.
+OUTSIDE = "OUTSIDE"
+INSIDE = "INSIDE"
+PROGRAM = "PROGRAM"
+_TYPED = {PARENT: PARENT, START: PARENT, CHILD: INSIDE}
 
 # The titles steps are grouped under, in the order a reader meets them.
 CGROUP = "cgroup"
@@ -51,12 +59,16 @@ class Step:
     """One effect on the kernel or the disk.
 
     Subclasses set `actor`, `title` and `why` (class or instance attributes) and define `shell` and `apply`; `undo` where the effect
-    outlives the process that made it. `undo` is idempotent and tolerates "already gone".
+    outlives the process that made it. `undo` is idempotent and tolerates "already gone". `typed` says in which text of the script its
+    commands stand where that is not its actor's; `needs` are (a bash test, what to say where it fails) of what must be so before anything
+    is done.
     """
 
     actor = PARENT
     title = ""
     why = ""
+    typed = ""
+    needs: Sequence[tuple[str, str]] = ()
 
     def shell(self) -> str:
         """The equivalent command or commands, one a line, quoted for bash; `$PID` is the container's first process."""
@@ -106,32 +118,79 @@ class Plan:
             done.append(step)
         return done
 
+    def clear(self, at: At) -> list[str]:
+        """Apply the parent's steps, all of them whatever fails, and return what went wrong, one line each (DESIGN.md, law 2)."""
+        troubles: list[str] = []
+        for step in self.steps:
+            try:
+                step.apply(at)
+            except (OSError, MinidockerError) as error:
+                troubles.append(_trouble(step, error))
+        return troubles
+
     def explain(self) -> str:
         """For a reader: the commands under their titles, each with its reason."""
         lines: list[str] = []
         for title, steps in _grouped(self.steps):
             lines.append(f"# {title}" if not lines else f"\n# {title}")
             for step in steps:
-                where = "in the container: " if step.actor == CHILD else ""
+                where = "in the container: " if _place(step) != PARENT else ""
                 if step.why:
                     lines.append(f"  # {where}{step.why}")
                 lines.extend("  " + line for line in step.shell().splitlines())
         return "\n".join(lines) + "\n" if lines else ""
 
-    def script(self) -> str:
-        """A bash script that does what the plan does, as it stands.
+    def script(self, afterwards: Plan) -> str:
+        """A bash script that does what the plan does, as it stands, and at its end, however it ends, `afterwards`.
 
-        The parent's steps in their order; the child's as two texts that it hands over: what the child does before it has namespaces
-        of its own (OUTSIDE, which ends in `exec unshare ... "$INSIDE"`) and what it does in them.
+        The parent's steps in their order; the child's as three texts: OUTSIDE ends in `exec unshare ... "$INSIDE"`, and that in
+        `exec setpriv ... "$PROGRAM"`: so every tool that is used is the host's, and the container's root may hold the program alone.
         """
-        child = [step for step in self.steps if step.actor == CHILD]
-        border = next((i for i, step in enumerate(child, 1) if "$INSIDE" in step.shell()), 0)
-        parts = ["#!/bin/bash", "set -euo pipefail", "umask 022"]
-        for name, steps in (("OUTSIDE", child[:border]), ("INSIDE", child[border:])):
-            if steps:
-                parts.append(f"{name}=$(cat <<'{name}_END'\nset -euo pipefail\n{_commands(steps)}\n{name}_END\n)")
-        parts.append(_commands([step for step in self.steps if step.actor == PARENT]))
-        return "\n".join(parts) + "\n"
+        texts: dict[str, list[Step]] = {OUTSIDE: [], INSIDE: [], PROGRAM: [], PARENT: []}
+        for step in self.steps:
+            texts[_place(step)].append(step)
+        parts = [f"{name}=$(cat <<'{name}_END'\nset -euo pipefail\n{_commands(texts[name])}\n{name}_END\n)"
+                 for name in (OUTSIDE, INSIDE, PROGRAM) if texts[name]]
+        parts += [_cleanup(afterwards), _commands(texts[PARENT])]
+        return "\n".join([_HEAD, *_requirements(self.steps, "\n".join(parts)), *parts, 'wait "$CHILD"']) + "\n"
+
+
+_HEAD = """\
+#!/bin/bash
+# What minidocker would do, by hand. Left out, as no command of a stock system does it: the seccomp filter, and the session keyring.
+set -euo pipefail
+umask 022
+stop() { echo "$0: $1" >&2; exit 125; }
+[ "$(id -u)" = 0 ] || stop 'this must be run as root'"""
+
+# What the steps may type that a shell does not have built in, by the Debian package that it is in.
+_TOOLS = """
+    iproute2: ip    nftables: nft    procps: pgrep sysctl    mount: mount umount    hostname: hostname
+    util-linux: findmnt nsenter pivot_root prlimit setpriv setsid unshare
+"""
+
+
+def _requirements(steps: Iterable[Step], text: str) -> list[str]:
+    """What must be so before anything is done: tests at the top, so that a script that cannot go through does not begin."""
+    typed = set(text.split())
+    lines: list[str] = []
+    package = ""
+    for word in _TOOLS.split():
+        if word[-1] == ":":
+            package = word[:-1]
+        elif word in typed:
+            lines.append(f"type -P {word} > /dev/null || stop '{word} is not installed: apt-get install {package}'")
+    return lines + [f"{test} || stop {quote(message)}" for step in steps for test, message in step.needs]
+
+
+def _cleanup(afterwards: Plan) -> str:
+    """A trap of `afterwards`; what it finds gone already is no matter, and what it met is told by the script's own failure."""
+    body = _commands(afterwards.steps).replace("\n", "\n  ")
+    return f"\n# at the end, however it comes\nclean_up() {{\n  set +e\n  {body}\n}}\ntrap 'clean_up 2> /dev/null' EXIT\n"
+
+
+def _place(step: Step) -> str:
+    return step.typed or _TYPED[step.actor]
 
 
 def _commands(steps: Sequence[Step]) -> str:
@@ -152,8 +211,12 @@ def undo(steps: Sequence[Step], at: At) -> list[str]:
         try:
             step.undo(at)
         except (OSError, MinidockerError) as error:
-            troubles.append(str(KernelError.of(step.describe(), error) if isinstance(error, OSError) else error))
+            troubles.append(_trouble(step, error))
     return troubles
+
+
+def _trouble(step: Step, error: OSError | MinidockerError) -> str:
+    return str(KernelError.of(step.describe(), error) if isinstance(error, OSError) else error)
 
 
 def _grouped(steps: Iterable[Step]) -> list[tuple[str, list[Step]]]:

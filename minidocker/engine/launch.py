@@ -19,8 +19,9 @@ from minidocker.engine.prepare import Prepared, new_id, random_name
 from minidocker.errors import ConflictError, KernelError, MinidockerError, StateError
 from minidocker.kernel import namespaces, process
 from minidocker.network import names
-from minidocker.plan import At, Plan
+from minidocker.plan import START, At, Plan
 from minidocker.runtime.container import Launch
+from minidocker.runtime.namespaces import End
 from minidocker.spec.request import RunRequest
 from minidocker.storage import containers
 
@@ -127,8 +128,9 @@ class Session:
             own=prepared.place.own, manager=prepared.place.manager, on_namespaces=wiring.plan(host, prepared, self.links),
             filter=prepared.filter(host), stdio=self.stdio, die_with_parent=True,
         )  # fmt: skip
+        self.naming = naming(self.record.name, self.request)
         if self.request.explain:
-            _tell(self.client, b"P" + os.fsencode((files + network + answers + launch.plan).explain()))
+            _tell(self.client, b"P" + os.fsencode((files + network + answers + launch.plan + self.naming).explain()))
         launch.create()
         return launch
 
@@ -151,8 +153,7 @@ class Session:
         for descriptor in set(self.stdio):
             os.close(descriptor)
         containers.update(self.host.state, self.id, status=containers.RUNNING, pid=launch.at.pid, netns=netns, started=time.time())
-        if self.request.mode != "host":
-            names.publish_netns(self.record.name, launch.at.pid)
+        self.naming.run(launch.at, START)
 
     def _give_up(self, error: BaseException) -> None:
         """Nothing of a run that failed is left but its error."""
@@ -265,8 +266,14 @@ def revive(host: Host, prepared: Prepared) -> tuple[containers.Record, list[Link
     return record, links
 
 
-def planned(host: Host, request: RunRequest) -> Plan:
-    """The whole plan of a run that is not run, for --dry-run: what would be made, with the addresses it would get."""
+def naming(name: str, request: RunRequest) -> Plan:
+    """What makes the container's network namespace known once its program runs."""
+    return Plan([names.NameNetns(name)] if request.mode != "host" else [])
+
+
+def planned(host: Host, request: RunRequest) -> tuple[Plan, Plan]:
+    """The whole plan of a run that is not run, for --dry-run: what would be made, with the addresses it would get; and of what is taken
+    away when it ends."""
     id = new_id()
     reconcile.sweep(host)
     prepared = Prepared(host, request, id)
@@ -276,6 +283,7 @@ def planned(host: Host, request: RunRequest) -> Plan:
             name = request.name or random_name()
             containers.insert(state, id, name, request, host.boot, time.time())
             links = leases.take(host, request, leases.Owner(id, name, hostname=request.hostname))
+            record = containers.find(state, id)
             raise _NotForReal
     except _NotForReal:
         network = wiring.planned_up(host, links)
@@ -285,8 +293,11 @@ def planned(host: Host, request: RunRequest) -> Plan:
         entry["destination"] = prepared.view.inside(entry["destination"])
     document["process"]["cwd"] = prepared.view.inside(document["process"]["cwd"])
     launch = Launch(id, document, host.face, directory=host.run_directory(id), own=prepared.place.own,
-                    manager=prepared.place.manager, on_namespaces=wiring.plan(host, prepared, links), filter=prepared.filter(host))  # fmt: skip
-    return files + network + wiring.answer(host, links, id, []) + launch.plan
+                    manager=prepared.place.manager, on_namespaces=wiring.plan(host, prepared, links), filter=prepared.filter(host),
+                    stdio=(0 if request.interactive or request.tty else -1, 1, 2))  # fmt: skip
+    plan = files + network + wiring.answer(host, links, id, []) + launch.plan + naming(name, request)
+    places = [(link.network, link.endpoint) for link in links]
+    return plan, Plan([End()]) + teardown.ended(host, record, places, files=True)
 
 
 class _NotForReal(Exception):

@@ -110,9 +110,10 @@ class MakeFiles(Step):
     def __init__(self, directory: str, files: dict[str, str]) -> None:
         self.directory = directory
         self.files = files
+        self.needs = [(f"[ ! -e {quote(directory)} ]", "this container is there already")]
 
     def shell(self) -> str:
-        lines = [f"mkdir -p {quote(self.directory)}/upper {quote(self.directory)}/work"]
+        lines = [f"mkdir -p {quote(self.directory)}/upper {quote(self.directory)}/work", f"chmod 700 {quote(self.directory)}"]
         return "\n".join(lines + [f"printf %s {quote(text)} > {quote(path)}" for path, text in self.files.items()])
 
     def apply(self, at: At) -> None:

@@ -95,7 +95,7 @@ def planned_up(host: Host, network: Network) -> tuple[Plan, dict[str, str]]:
     for line in others.advice(seen, network.bridge, bool(network.subnet6)):
         host.notice(line)
     _say_what_is_kept(host, outward)
-    plan = bridge.up(network, host.tag, outward, seen)
+    plan = bridge.up(network, host.tag, outward, seen, there=ready.state == ownership.OURS)
     if ready.state == ownership.OURS and not ready.firewall:
         # somebody flushed the ruleset: what is running needs its rules back, too
         plan += bridge.reload(host.tag, wanted(host, outward.before))

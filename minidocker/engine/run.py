@@ -69,7 +69,8 @@ def script(host: Host, request: RunRequest) -> str:
     """The bash script that would do it; nothing is done."""
     from minidocker.engine import launch
 
-    return launch.planned(host, request).script()
+    plan, afterwards = launch.planned(host, request)
+    return plan.script(afterwards)
 
 
 def _fork_monitor(

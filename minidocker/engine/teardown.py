@@ -1,8 +1,8 @@
 """Ending a container, by its record alone: idempotent, tolerant of what is gone already, never stopping at the first error.
 
-    release    what it holds of the kernel and of /run: its name under /run/netns first (a reused pid would make it a stranger's),
+    released   what it holds of the kernel and of /run: its name under /run/netns first (a reused pid would make it a stranger's),
                then processes and cgroup, published ports, its line in the hosts file
-    finish     release, then the record: exited, or with --rm gone with its files; the DNS of a network where it was the last; last its
+    finish     that, then the record: exited, or with --rm gone with its files; the DNS of a network where it was the last; last its
                run directory with the monitor's lock
 """
 
@@ -12,37 +12,54 @@ import os
 
 from minidocker.engine import wiring
 from minidocker.engine.host import Host, pass_on_lock
-from minidocker.errors import KernelError, MinidockerError
+from minidocker.errors import MinidockerError
 from minidocker.network import names
+from minidocker.plan import FILESYSTEM, At, Plan, Step, quote
+from minidocker.runtime import resources
 from minidocker.spec import fastjson
+from minidocker.spec.records import BRIDGE
 from minidocker.storage import containers, rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from minidocker.spec.records import Endpoint, Network
 
 
-def release(host: Host, record: containers.Record) -> list[str]:
-    """Give back what the container holds; returns what went wrong, one line each."""
-    troubles: list[str] = []
+def released(host: Host, record: containers.Record, places: list[tuple[Network, Endpoint]]) -> Plan:
+    """What gives back what the container holds; `places` are those that it has in networks."""
     place = host.place(record.id, record.request)
-    for step in (
-        lambda: names.withdraw_netns(record.name, record.netns, record.pid),
-        lambda: host.face.kill(place.name),
-        lambda: place.manager.remove(place.name, place.own),
-        lambda: wiring.release(host, record),
-    ):
-        _attempt(step, troubles)
-    return troubles
+    steps: list[Step] = [resources.KillAll(host.face, place.name), place.removal()]
+    if record.request.mode != "host":
+        steps.insert(0, names.UnnameNetns(record.name, record.netns, record.pid))
+    return Plan(steps) + wiring.released(host, record.id, places)
 
 
-def _attempt(step: Callable[[], object], troubles: list[str]) -> None:
-    try:
-        step()
-    except OSError as error:
-        troubles.append(str(KernelError.of("clean up", error)))
-    except MinidockerError as error:
-        troubles.append(str(error))
+class RemoveFiles(Step):
+    """The container's own directory."""
+
+    title = FILESYSTEM
+    why = "its layer of the file system, and its files"
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def shell(self) -> str:
+        return f"rm -rf {quote(self.directory)}"
+
+    def apply(self, at: At) -> None:
+        rootfs.remove_tree(self.directory)
+
+
+def ended(host: Host, record: containers.Record, places: list[tuple[Network, Endpoint]], files: bool) -> Plan:
+    """All that is taken away when the container has ended, the DNS of a network where it was the last too; with `files` those as well."""
+    plan = released(host, record, places)
+    if files:
+        plan += Plan([RemoveFiles(host.data_directory(record.id))])
+    if any(network.driver == BRIDGE for network, _ in places):
+        from minidocker.engine import resolver
+
+        plan += Plan([resolver.Settle(host, network.name) for network, _ in places if network.driver == BRIDGE])
+    return plan + Plan([RemoveFiles(host.run_directory(record.id))])
 
 
 def finish(host: Host, record: containers.Record, exit_code: int | None, finished: float, error: str = "") -> list[str]:
@@ -69,9 +86,9 @@ def _finish(host: Host, record: containers.Record, exit_code: int | None, finish
     vanish = record.request.remove or record.status in (containers.CREATING, containers.REMOVING)
     oom_killed = _oom_killed(host, record)
     places = containers.endpoints(state, record).get(record.id, [])
-    troubles = release(host, record)
+    troubles = released(host, record, wiring.places(host, record)).clear(At())
     if vanish:
-        _attempt(lambda: rootfs.remove_tree(host.data_directory(record.id)), troubles)
+        troubles += Plan([RemoveFiles(host.data_directory(record.id))]).clear(At())
         if not troubles:
             containers.delete(state, record.id)
     else:
@@ -85,10 +102,12 @@ def _finish(host: Host, record: containers.Record, exit_code: int | None, finish
     if places:
         from minidocker.engine import resolver
 
-        for place in places:
-            _attempt(lambda name=place.network: resolver.settle(host, name), troubles)  # type: ignore[misc]
+        troubles += Plan(resolver.Settle(host, place.network) for place in places).clear(At())
     # last: as long as the lock file is there nobody else takes this container for abandoned
-    _attempt(lambda: host.drop_run_directory(record.id), troubles)
+    try:
+        host.drop_run_directory(record.id)
+    except MinidockerError as error:
+        troubles.append(str(error))
     return troubles
 
 

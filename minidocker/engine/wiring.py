@@ -12,7 +12,7 @@ from minidocker.engine.host import Host
 from minidocker.engine.leases import Link
 from minidocker.engine.prepare import Prepared
 from minidocker.network import endpoint, inside, names, ownership
-from minidocker.plan import At, Plan
+from minidocker.plan import Plan
 from minidocker.spec.records import BRIDGE, PTP, Network
 from minidocker.storage import containers, networks
 
@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minidocker.engine.activation import Activation
     from minidocker.network.ptp import Peer
+    from minidocker.spec.records import Endpoint
 
 
 def bring_up(host: Host, links: list[Link]) -> Plan:
@@ -103,17 +104,25 @@ def namespace(record: containers.Record) -> int:
     return descriptor
 
 
-def release(host: Host, record: containers.Record) -> None:
-    """Take back what of the container's networks does not go with its namespace. Idempotent."""
-    ports = containers.ports(host.state, record).get(record.id, [])
-    places = containers.endpoints(host.state, record).get(record.id, [])
-    # a container that ended while its default route moved may have them at either place: first where they should be
-    for place in sorted(places, key=lambda place: not place.ports):
+def places(host: Host, record: containers.Record) -> list[tuple[Network, Endpoint]]:
+    """The container's places in networks by the records, each with all of its published ports: one that ended while its default route
+    moved may have them at either, first where they should be."""
+    found = containers.endpoints(host.state, record).get(record.id, [])
+    ports = containers.ports(host.state, record).get(record.id, []) if found else []
+    found.sort(key=lambda place: not place.ports)
+    for place in found:
         place.ports = ports
-        names.remove(host.names_directory(place.network), record.id, [place.ip, place.ip6])
-        network = networks.get(host.state, place.network)
-        if network is not None:
-            endpoint.detach(network, host.tag, place).run(At())
+    known = [(networks.get(host.state, place.network), place) for place in found]
+    return [(network, place) for network, place in known if network is not None]
+
+
+def released(host: Host, id: str, places: list[tuple[Network, Endpoint]]) -> Plan:
+    """What takes back what of the container's networks does not go with its namespace. Idempotent."""
+    plan = Plan()
+    for network, place in places:
+        plan += Plan([names.Leave(host.names_directory(network.name), id, [place.ip, place.ip6])])
+        plan += endpoint.detach(network, host.tag, place)
+    return plan
 
 
 def unmake(host: Host, links: list[Link]) -> list[str]:

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from minidocker.spec.records import Network
 
 
-def up(network: Network, tag: str, outward: Outward, seen: Seen) -> Plan:
-    """Make the network, or what is missing of it. The plan refuses a foreign link of the bridge's name before it changes anything."""
+def up(network: Network, tag: str, outward: Outward, seen: Seen, there: bool = False) -> Plan:
+    """Make the network, or what is missing of it; `there`: not the bridge. The plan refuses a foreign link of the bridge's name before it
+    changes anything."""
     elements = ruleset.network_elements(network)
     wide = elements + ruleset.uplink_elements(outward.guarded, outward.guarded6, outward.advertised)
     ours = f"net/ipv6/conf/{network.bridge}"
@@ -41,7 +42,7 @@ def up(network: Network, tag: str, outward: Outward, seen: Seen) -> Plan:
     else:
         ipv6.append(sysctl.Set(f"{ours}/disable_ipv6", "1", "IPv6 was not asked for", optional=True))
     return Plan([
-        CreateBridge(network, tag, network.mtu or outward.mtu),
+        CreateBridge(network, tag, network.mtu or outward.mtu, there),
         firewall.Install(tag, ruleset.skeleton(tag, outward.closed6) + ruleset.adding(tag, wide),
                          "masquerade outward; let nobody in from outside, between networks, or through this host", elements),
         *ipv6,
@@ -83,17 +84,20 @@ class CreateBridge(Step):
     title = NETWORK
     why = "a switch, tagged as ours; its MAC is pinned, it would follow its ports'"
 
-    def __init__(self, network: Network, tag: str, mtu: int) -> None:
+    def __init__(self, network: Network, tag: str, mtu: int, there: bool = False) -> None:
         self.network = network
         self.tag = tag
         self.mtu = mtu
+        self.there = there
+        name = network.bridge
+        self.needs = () if there else ((f"! ip link show dev {quote(name)} &> /dev/null", f"there is a link called {name} already"),)
         self.alias = link_alias(tag, network.id)
         self._made = False
 
     def shell(self) -> str:
         name = quote(self.network.bridge)
-        return (f"ip link add {name} address {bridge_mac(self.network)} type bridge\n"
-                f"ip link set {name} alias {quote(self.alias)} mtu {self.mtu} group {GROUP}")
+        lines = [] if self.there else [f"ip link add {name} address {bridge_mac(self.network)} type bridge"]
+        return "\n".join([*lines, f"ip link set {name} alias {quote(self.alias)} mtu {self.mtu} group {GROUP}"])
 
     def describe(self) -> str:
         return f"create bridge `{self.network.bridge}`"

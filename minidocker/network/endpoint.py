@@ -111,7 +111,7 @@ class Connect(Step):
         mtu = f"mtu {self._mtu} " if self._mtu else ""
         lines = [
             f"ip link add {name} {mtu}address {host_mac_of(e.ip)} master {quote(self.network.bridge)} type veth "
-            f"peer name {quote(e.interface)} {mtu}address {e.mac} netns $PID",
+            f"peer name {quote(e.interface)} {mtu}address {e.mac} netns \"$PID\"",
             f"ip link set {name} alias {quote(self.alias)} addrgenmode none",
             f"sysctl -qw net/ipv6/conf/{e.host_link}/accept_ra=0",
         ]

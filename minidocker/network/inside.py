@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from minidocker.spec.records import Endpoint, Network
 
-_INSIDE = "nsenter --net=/proc/$PID/ns/net"
+_INSIDE = 'nsenter --target "$PID" --net'
 
 
 def in_there(commands: Sequence[str]) -> str:

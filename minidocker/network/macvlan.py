@@ -60,7 +60,7 @@ class Create(Step):
     def shell(self) -> str:
         mtu = f"mtu {self.network.mtu} " if self.network.mtu else ""
         return (f"ip link add {quote(self.endpoint.interface)} {mtu}address {self.endpoint.mac} link {quote(self.network.parent)} "
-                f"netns $PID type macvlan mode {self.network.mode or DEFAULT_MODE}")
+                f'netns "$PID" type macvlan mode {self.network.mode or DEFAULT_MODE}')
 
     def describe(self) -> str:
         return f"connect `{self.endpoint.container_name}` to `{self.network.parent}`"

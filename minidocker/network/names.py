@@ -15,6 +15,7 @@ import os
 
 from minidocker.errors import KernelError
 from minidocker.network.occupied import nameservers
+from minidocker.plan import FILESYSTEM, NETWORK, START, At, Step, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -277,3 +278,66 @@ def _link(path: str) -> str:
         if error.errno in (errno.ENOENT, errno.EINVAL):
             return ""
         raise KernelError.of(f"read link `{path}`", error) from error
+
+
+class NameNetns(Step):
+    """The namespace under /run/netns by the container's name, as long as that is free."""
+
+    actor = START
+    title = NETWORK
+    why = "`ip netns exec NAME` works in there"
+
+    def __init__(self, name: str) -> None:
+        self.path = f"{NETNS_DIRECTORY}/{name}"
+        self.name = name
+
+    def shell(self) -> str:
+        path = quote(self.path)
+        return f'mkdir -p {NETNS_DIRECTORY}\n[ -e {path} ] || ln -s "/proc/$PID/ns/net" {path}'
+
+    def apply(self, at: At) -> None:
+        publish_netns(self.name, at.pid)
+
+
+class UnnameNetns(Step):
+    """That name again, if it is this container's: a reused pid would make it a stranger's."""
+
+    title = NETWORK
+    why = "its name of `ip netns`"
+
+    def __init__(self, name: str, inode: int, pid: int) -> None:
+        self.name = name
+        self.inode = inode
+        self.pid = pid
+
+    def shell(self) -> str:
+        path = quote(f"{NETNS_DIRECTORY}/{self.name}")
+        return f'[ "$(readlink {path})" != "/proc/{self.pid or "$PID"}/ns/net" ] || rm {path}'
+
+    def apply(self, at: At) -> None:
+        withdraw_netns(self.name, self.inode, self.pid)
+
+
+class Leave(Step):
+    """A container's lines in the hosts files of a network, made comments."""
+
+    title = FILESYSTEM
+    why = "its neighbours do not find it any more"
+
+    def __init__(self, directory: str, container_id: str, ips: Sequence[str]) -> None:
+        self.directory = directory
+        self.container_id = container_id
+        self.ips = [ip for ip in ips if ip]
+
+    def shell(self) -> str:
+        """Into the same file, which containers have mounted."""
+        out = " ".join(f"-e {quote(f'/^{ip}	.* {self.container_id[:SHORT_ID]}$/d')}" for ip in self.ips)
+        files = f"{quote(self.directory)}/{HOSTS}"
+        return (f'for file in {files}*; do text=$(sed {out} "$file") && echo "$text" > "$file"; done\n'
+                f"rm -f {files}.{self.container_id}")  # fmt: skip
+
+    def describe(self) -> str:
+        return f"take {self.container_id[:SHORT_ID]} out of `{self.directory}`"
+
+    def apply(self, at: At) -> None:
+        remove(self.directory, self.container_id, self.ips)

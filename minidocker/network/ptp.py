@@ -62,14 +62,14 @@ class Cable(Step):
     def shell(self) -> str:
         e = self.endpoint
         if self.waiting and self.peer is not None:
-            return f"ip link set {quote(self.peer.endpoint.host_link)} netns $PID name {quote(e.interface)} address {e.mac}"
+            return f"ip link set {quote(self.peer.endpoint.host_link)} netns \"$PID\" name {quote(e.interface)} address {e.mac}"
         lines = [f"ip link add {quote(e.host_link)} mtu {self.mtu} address {host_mac_of(e.ip)} type veth "
-                 f"peer name {quote(e.interface)} mtu {self.mtu} address {e.mac} netns $PID",
+                 f"peer name {quote(e.interface)} mtu {self.mtu} address {e.mac} netns \"$PID\"",
                  f"ip link set {quote(e.host_link)} alias {quote(self.alias)}"]  # fmt: skip
         if self.peer is not None and self.peer.netns >= 0:
             other = self.peer.endpoint
             lines.append(f"ip link set {quote(e.host_link)} netns {self.peer.pid} name {quote(other.interface)} address {other.mac}")
-            lines += [line.replace("$PID", str(self.peer.pid)) for line in Configure(self.network, other, False).shell().splitlines()]
+            lines += [line.replace('"$PID"', str(self.peer.pid)) for line in Configure(self.network, other, False).shell().splitlines()]
         return "\n".join(lines)
 
     def describe(self) -> str:

@@ -61,10 +61,11 @@ class Launch:
         spaces = namespaces.Namespaces(linux["namespaces"], linux.get("timeOffsets"))
         manager = manager or Manager(face)
         self.cgroup = manager.cgroup(manager.name(linux["cgroupsPath"], own, id), self._limits(face), own)
-        self._spawn = namespaces.Spawn(spaces, self.cgroup, self._be_the_child, self.theirs)
+        self._spawn = namespaces.Spawn(spaces, self.cgroup, self._be_the_child, self.theirs, stdio[0] == 0)
         self._ready = namespaces.AwaitReady(self.ours)
+        self._start = namespaces.Start(self.ours)
         self.state = self._state_in(directory, own, manager.word if face.hierarchies else "")
-        self.listens = self.state.listens = has_listener(filter)
+        self._start.listens = self.state.listens = has_listener(filter)
         self.seldom = self._seldom(filter)
         sealed = not die_with_parent  # else whoever watches over it executes our interpreter as long as it lives: it cannot be written to
         program, *rest = program_steps(spec["process"], self.theirs, filter, die_with_parent, lasting, self.seldom, sealed)
@@ -89,6 +90,7 @@ class Launch:
                 program,
                 self._ready,
                 *rest,
+                self._start,
             ]
         )
         self._done: list[Step] = []
@@ -160,7 +162,7 @@ class Launch:
         if self.seldom:
             self.seldom.of_mounts(steps, linux)
             steps.extend(self.seldom.pivoting)
-        steps.append(filesystem.Pivot(spec["root"].get("readonly", False), self.lasting.pivot, propagation))
+        steps.append(filesystem.Pivot(spec["root"]["path"], spec["root"].get("readonly", False), self.lasting.pivot, propagation))
         return steps
 
     def _send_terminal(self, master: int) -> None:
@@ -194,8 +196,7 @@ class Launch:
     def start(self) -> None:
         """Let the program run; returns when execve has happened. Raises what kept it from happening, everything undone."""
         try:
-            self.ours.send(sync.START)
-            sync.until_started(self.ours, self.listens)
+            self._start.apply(self.at)
         except (OSError, MinidockerError) as error:
             self.abort()
             if isinstance(error, OSError):

@@ -14,7 +14,7 @@ import stat
 
 from minidocker.errors import UsageError
 from minidocker.kernel import mounts as k
-from minidocker.plan import CHILD, FILESYSTEM, At, Step, quote
+from minidocker.plan import CHILD, FILESYSTEM, PARENT, At, Step, quote
 from minidocker.runtime.mounts import Mount, make_in_root
 
 TYPE_CHECKING = False
@@ -246,7 +246,8 @@ class ProtectedPaths(Step):
         if self.masked:
             words = " ".join(quote(path) for path in self.masked)
             lines.append(
-                f'for p in {words}; do if [ -d "$ROOT$p" ]; then mount -t tmpfs -o ro,size=0,nr_inodes=1 tmpfs "$ROOT$p"; '
+                f'for p in {words}; do if [ -d "$ROOT$p" ]; then '
+                'mount -t tmpfs -o size=0,nr_inodes=1 none "$ROOT$p"; mount -o remount,bind,ro "$ROOT$p"; '
                 'elif [ -e "$ROOT$p" ]; then mount --bind /dev/null "$ROOT$p"; fi; done'
             )
         return "\n".join(lines)
@@ -310,19 +311,25 @@ class Pivot(Step):
     """pivot_root(2) onto the new root; the host's tree is let go of at once."""
 
     actor = CHILD
+    typed = PARENT
     title = FILESYSTEM
-    why = "from here on / is the container's; the host's tree is not mounted anywhere in here any more"
+    why = "from here on / is the container's for all that is in there, and the host's tree is not mounted anywhere in there any more"
 
-    def __init__(self, readonly: bool, pivot: bool = True, propagation: str = "") -> None:
+    def __init__(self, root: str, readonly: bool, pivot: bool = True, propagation: str = "") -> None:
         """`pivot` False: the new root is moved over the old one instead, as must be on the initial ramfs, which nothing can pivot away.
         `propagation`: OCI's linux.rootfsPropagation, which the new root has in the end."""
+        self.root = root
         self.readonly = readonly
         self.pivot = pivot
         self.propagation = propagation
 
     def shell(self) -> str:
-        lines = ['mount -o remount,bind,ro "$ROOT"'] if self.readonly else []
-        return "\n".join([*lines, 'cd "$ROOT"', "pivot_root . .", "umount -l .", "cd /"])
+        """Typed from outside when the process in there has become the user: so every tool is the host's, and none is needed in there."""
+        there = 'nsenter --target "$PID" --mount'
+        lines = [f"{there} mount -o remount,bind,ro {quote(self.root)}"] if self.readonly else []
+        how = "pivot_root . ." if self.pivot else "mount --move . / && chroot ."
+        return "\n".join(["heard", *lines, f"{there} bash -c {quote(f'cd {quote(self.root)} && {how}')}",
+                          'umount --namespace "$PID" --lazy /', "echo >&9"])  # fmt: skip
 
     def describe(self) -> str:
         return "pivot into the root file system"

@@ -14,9 +14,10 @@ import stat
 
 from minidocker.errors import KernelError, MinidockerError, TargetNotExecutable, TargetNotFound
 from minidocker.kernel import libc
-from minidocker.plan import CHILD, EXEC, FILESYSTEM, At, Plan, Step, quote
+from minidocker.plan import CHILD, EXEC, FILESYSTEM, PROGRAM, At, Plan, Step, quote
 from minidocker.runtime import handover, sync
 from minidocker.runtime.mounts import make_in_root
+from minidocker.runtime.privileges import exportable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class FindProgram(Step):
     """
 
     actor = CHILD
+    typed = PROGRAM
     title = EXEC
     why = "a program that is missing is an error now, before anything runs"
 
@@ -107,10 +109,12 @@ class FindProgram(Step):
 
     def shell(self) -> str:
         if "/" in self.name:
-            found = f"[ -x {quote(self.name if self.name[0] == '/' else f'{self.cwd}/{self.name}')} ]"
+            found = f"[ -e {quote(self.name if self.name[0] == '/' else f'{self.cwd}/{self.name}')} ]"
         else:
             found = f"PATH={quote(':'.join(self.search))} type -P {quote(self.name)} > /dev/null"
-        return f"{found} || exit 127\nread -r _ <&9\nexec 9<&-"
+        trouble = quote(f"{self.name}: not found in the container")
+        meet = "echo >&8\nread -r _ <&9"
+        return f"{meet}\ncd /\n{found} || {{ echo {trouble} >&2; exit 127; }}\n{meet}\nexec 8<&- 9<&-"
 
     def describe(self) -> str:
         return f"find `{self.name}`"
@@ -180,6 +184,7 @@ class Detach(Step):
     """The last things before execve that a seccomp filter might forbid: descriptors, directory, the tie to the parent."""
 
     actor = CHILD
+    typed = PROGRAM
     title = EXEC
     why = "no descriptor of ours goes along; the working directory is the container's"
 
@@ -218,8 +223,9 @@ class Execute(Step):
     """execve(2)."""
 
     actor = CHILD
+    typed = PROGRAM
     title = EXEC
-    why = "the program takes over this process"
+    why = "the program takes over this process, and has the environment that it is given alone"
 
     def __init__(
         self, process: dict[str, Any], program: FindProgram, sealed: bool = False, filter: Filter | None = None
@@ -237,9 +243,10 @@ class Execute(Step):
             self.by_stub = stub.execute
 
     def shell(self) -> str:
-        env = " ".join(quote(os.fsdecode(v)) for v in self.env)
+        env = " ".join(quote(variable) for variable in map(os.fsdecode, self.env) if exportable(variable))
         words = " ".join(quote(word) for word in self.args)
-        return f'exec "${{launch[@]}}" env -i {env} {words}'
+        # bash would export its SHLVL again at exec; an array is never exported
+        return f"unset OLDPWD PWD SHLVL _\ndeclare -a SHLVL\nexport {env}\nexec {words}"
 
     def describe(self) -> str:
         return f"execute `{self.args[0]}`"

@@ -8,7 +8,7 @@ import os
 from minidocker.errors import KernelError, MinidockerError
 from minidocker.kernel import libc, process, procfs, sysctl
 from minidocker.kernel import namespaces as k
-from minidocker.plan import CHILD, EXEC, NAMESPACES, At, Step, quote
+from minidocker.plan import CHILD, EXEC, NAMESPACES, OUTSIDE, START, At, Step, quote
 from minidocker.runtime import sync
 from minidocker.runtime.resources import Cgroup
 
@@ -75,19 +75,23 @@ class Spawn(Step):
     why = "a process of its own, first in a new PID namespace; when it dies, all that is in there dies"
 
     def __init__(
-        self, namespaces: Namespaces, cgroup: Cgroup, child: Callable[[], None], theirs: sync.Channel
+        self, namespaces: Namespaces, cgroup: Cgroup, child: Callable[[], None], theirs: sync.Channel, reads: bool = False
     ) -> None:
+        """`reads`: whether its standard input is the caller's; only said."""
         self.namespaces = namespaces
         self.cgroup = cgroup
         self.child = child
         self.theirs = theirs
+        self.reads = reads
         self.pidfd = -1
 
     def shell(self) -> str:
         return (
-            'start=$(mktemp -u)\nmkfifo "$start" && exec 9<> "$start" && rm "$start"\n'
-            'mkfifo "$start" && exec 8<> "$start" && rm "$start"\n'
-            'INSIDE=$INSIDE bash -c "$OUTSIDE" &\nCHILD=$!'
+            'meet=$(mktemp -u)\nmkfifo "$meet" && exec 9<> "$meet" && rm "$meet"\nmkfifo "$meet" && exec 8<> "$meet"\n'
+            f'INSIDE=$INSIDE PROGRAM=$PROGRAM env --default-signal bash -c "$OUTSIDE" {"<&0" if self.reads else "< /dev/null"} &\n'
+            'CHILD=$!\n'
+            'exec 8< "$meet" && rm "$meet"\n'  # its end is the end of what is read there
+            'heard() { read -r _ <&8 || { wait "$CHILD"; exit 125; }; }'
         )
 
     def describe(self) -> str:
@@ -129,7 +133,7 @@ class MapIds(Step):
         self.maps = [(name, _map_text(entries)) for name, entries in (("uid_map", uids), ("gid_map", gids))]
 
     def shell(self) -> str:
-        return "\n".join(f"printf %s {quote(text)} > /proc/$PID/{name}" for name, text in self.maps)
+        return "\n".join(f'printf %s {quote(text)} > "/proc/$PID/{name}"' for name, text in self.maps)
 
     def apply(self, at: At) -> None:
         for name, text in self.maps:
@@ -183,11 +187,7 @@ class AwaitNamespaces(Step):
         self.ours = ours
 
     def shell(self) -> str:
-        return (
-            'until PID=$(pgrep -P "$CHILD"); do kill -0 "$CHILD"; sleep 0.01; done\n'
-            'trap \'kill -9 "$PID" ${HELPERS:-} 2> /dev/null || :\' EXIT\n'
-            'until read -r -t 0.1 _ <&8; do kill -0 "$CHILD"; done'
-        )
+        return 'heard\nPID=$(pgrep -P "$CHILD")'
 
     def describe(self) -> str:
         return "wait for the container's namespaces"
@@ -205,8 +205,9 @@ class Unshare(Step):
     """The child, in its cgroup already, makes its namespaces and joins those given by path."""
 
     actor = CHILD
+    typed = OUTSIDE
     title = NAMESPACES
-    why = "its own mounts, host name, IPC and network; its own cgroup as the root of what it sees"
+    why = "its own mounts, host name, IPC and network; its own cgroup as the root of what it sees; a session of its own"
 
     def __init__(self, namespaces: Namespaces, keyring: str, theirs: sync.Channel) -> None:
         self.namespaces = namespaces
@@ -216,7 +217,8 @@ class Unshare(Step):
     def shell(self) -> str:
         enter = "".join(f"nsenter --{_FILE_OPTION[flag]}={quote(path)} " for flag, path in self.namespaces.joined)
         options = " ".join(_UNSHARE_OPTION[name] for name in self.namespaces.names)
-        return f'exec {enter}unshare {options} --fork --kill-child bash -c "$INSIDE"'
+        mine = "exec 8> /proc/self/fd/8 9< /proc/self/fd/9"  # an end of each, so that either side hears of the other's end
+        return f'{mine}\nexec {enter}unshare {options} --fork --kill-child setsid bash -c "$INSIDE"'
 
     def describe(self) -> str:
         return "make the namespaces " + ", ".join(self.namespaces.names)
@@ -283,7 +285,7 @@ class Announce(Step):
         self.theirs = theirs
 
     def shell(self) -> str:
-        return "echo >&8\nexec 8<&-"
+        return "echo >&8"
 
     def describe(self) -> str:
         return "hand the network namespace over"
@@ -328,7 +330,7 @@ class AwaitReady(Step):
         self.terminal = -1
 
     def shell(self) -> str:
-        return 'echo >&9\nwait "$CHILD"'
+        return "heard"
 
     def describe(self) -> str:
         return "wait for the container's first process"
@@ -349,3 +351,35 @@ class AwaitReady(Step):
         if self.terminal >= 0:
             os.close(self.terminal)
             self.terminal = -1
+
+
+class Start(Step):
+    """Let the program run; done when execve has happened, which closes the child's end of the channel."""
+
+    actor = START
+    title = EXEC
+    why = "let it go"
+
+    def __init__(self, ours: sync.Channel) -> None:
+        self.ours = ours
+        self.listens = False
+
+    def shell(self) -> str:
+        return "echo >&9"
+
+    def describe(self) -> str:
+        return "start the program"
+
+    def apply(self, at: At) -> None:
+        self.ours.send(sync.START)
+        sync.until_started(self.ours, self.listens)
+
+
+class End(Step):
+    """What is left of the container's first process."""
+
+    title = NAMESPACES
+    why = "with its first process all that is in its PID namespace dies, and what only that had: mounts, interfaces"
+
+    def shell(self) -> str:
+        return 'kill -KILL "${PID:-$CHILD}"'

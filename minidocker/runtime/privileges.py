@@ -21,7 +21,7 @@ import os
 
 from minidocker.errors import KernelError, UsageError
 from minidocker.kernel import process as kernel
-from minidocker.plan import CHILD, PARENT, PRIVILEGES, At, Plan, Step
+from minidocker.plan import CHILD, PARENT, PRIVILEGES, PROGRAM, At, Plan, Step, quote
 from minidocker.spec import capabilities as names
 
 TYPE_CHECKING = False
@@ -61,7 +61,7 @@ def plan(
         steps.append(Umask(user["umask"]))
     if not quiet:
         steps += filters
-    steps.append(Credentials(user, process.get("capabilities") or _NO_CAPABILITIES, quiet))
+    steps.append(Credentials(user, process.get("capabilities") or _NO_CAPABILITIES, quiet, process.get("env") or ()))
     if last:
         steps.append(last)
     if quiet:
@@ -175,8 +175,12 @@ class Credentials(Step):
     title = PRIVILEGES
     why = "become the user, and keep no capability but those listed, now or by any setuid program"
 
-    def __init__(self, user: dict[str, Any], capabilities: dict[str, list[str]], no_new_privileges: bool) -> None:
-        """OCI `process.user` and `process.capabilities`; a set that is missing is empty. Unknown names are left out, as the spec wants."""
+    def __init__(
+        self, user: dict[str, Any], capabilities: dict[str, list[str]], no_new_privileges: bool, env: Sequence[str] = ()
+    ) -> None:
+        """OCI `process.user` and `process.capabilities`; a set that is missing is empty. Unknown names are left out, as the spec wants.
+        `env` is only said, not done."""
+        self.env = env
         self.uid: int = user.get("uid", 0)
         self.gid: int = user.get("gid", 0)
         self.groups: list[int] = list(user.get("additionalGids") or ())
@@ -184,7 +188,7 @@ class Credentials(Step):
         self.no_new_privileges = no_new_privileges
 
     def shell(self) -> str:
-        """`launch`, the prefix of the command to execute: what setpriv sets, it sets for the program that it starts."""
+        """What setpriv sets, it sets for the program that it starts: a shell that waits for its root, and then becomes the user's."""
         bounding, _, _, inheritable, ambient = self.masks
         words = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}"]
         words.append("--groups=" + ",".join(map(str, self.groups)) if self.groups else "--clear-groups")
@@ -192,9 +196,8 @@ class Credentials(Step):
             words.append(f"--{option}=" + ",".join(["-all", *("+" + name[4:].lower() for name in names.names(bits))]))
         if self.no_new_privileges:
             words.append("--no-new-privs")
-        # shellcheck takes a bare comma in a list of words for a mistake
-        quoted = (f"'{word}'" if "," in word else word for word in words)
-        return f"launch=({' '.join(quoted)})"
+        words += ["env", "-i", *(quote(variable) for variable in self.env if not exportable(variable))]
+        return f'exec {" ".join(words)} bash -c "$PROGRAM"'
 
     def describe(self) -> str:
         return f"become user {self.uid}:{self.gid} with the container's capabilities"
@@ -246,6 +249,7 @@ class Credentials(Step):
 
 class NoNewPrivileges(Step):
     actor = CHILD
+    typed = PROGRAM
     title = PRIVILEGES
     why = "no setuid program or file capability gives anything back; the filter below may be loaded without CAP_SYS_ADMIN"
 
@@ -261,6 +265,7 @@ class NoNewPrivileges(Step):
 
 class Seccomp(Step):
     actor = CHILD
+    typed = PROGRAM
     title = PRIVILEGES
     why = "refuse the system calls that a container has no use for"
 
@@ -281,3 +286,13 @@ class Seccomp(Step):
 
 def _amount(value: int) -> str:
     return "unlimited" if value == kernel.RLIM_INFINITY else str(value)
+
+
+# What bash holds to be its own, and read-only.
+_BASHS = ("BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID")
+
+
+def exportable(variable: str) -> bool:
+    """Whether bash can export NAME=VALUE; what it cannot it passes on where it was started with it."""
+    name = variable.partition("=")[0]
+    return name.isascii() and name.isidentifier() and name not in _BASHS

@@ -13,7 +13,7 @@ import os
 
 from minidocker.errors import UnsupportedError, UsageError
 from minidocker.kernel import cgroups, devices
-from minidocker.plan import CGROUP, PARENT, At, Plan, Step, quote
+from minidocker.plan import CGROUP, CHILD, OUTSIDE, PARENT, At, Plan, Step, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,14 +139,15 @@ class Join(Step):
         self.name = name
         self.used = used
         self.actor = actor
+        self.typed = OUTSIDE if actor == CHILD else ""
         self.born = born
 
     def shell(self) -> str:
         if self.actor == PARENT:
             files = " ".join(quote(f"{hierarchy.path(self.name)}/cgroup.procs") for hierarchy in self.used)
-            return f"for file in {files}; do echo $PID > $file; done"
+            return f'for file in {files}; do echo "$PID" > "$file"; done'
         files = " ".join(quote(cgroups.entrance(hierarchy, self.name)) for hierarchy in self.used)
-        return f"for file in {files}; do echo 0 > $file; done"
+        return f'for file in {files}; do echo 0 > "$file"; done'
 
     def describe(self) -> str:
         return f"join cgroup `{self.name}`"
@@ -186,6 +187,28 @@ class GuardDevices(Step):
             devices.apply_list(self.directory, self.device_list)
         else:
             devices.attach(self.directory, devices.program(self.rules))
+
+
+class KillAll(Step):
+    """End what is in a cgroup, and wait until nothing is."""
+
+    title = CGROUP
+    why = "whatever it has started, and nobody has ended"
+
+    def __init__(self, face: Face, name: str) -> None:
+        self.face = face
+        self.name = name
+
+    def shell(self) -> str:
+        file = quote(f"{self.face.paths(self.name)[0]}/cgroup.procs")
+        return (f'while read -r pid; do kill -KILL "$pid"; done < {file}\n'
+                f"while grep -q . {file}; do sleep 0.01; done")  # fmt: skip
+
+    def describe(self) -> str:
+        return f"end the processes of cgroup `{self.name}`"
+
+    def apply(self, at: At) -> None:
+        self.face.kill(self.name)
 
 
 class RemoveCgroup(Step):

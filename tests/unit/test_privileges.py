@@ -134,7 +134,8 @@ def test_an_empty_process_drops_everything_and_does_no_more() -> None:
     steps = privileges.plan({}, None).steps
     assert [type(step).__name__ for step in steps] == ["Credentials"]
     assert steps[0].shell() == (
-        "launch=(setpriv --reuid=0 --regid=0 --clear-groups --bounding-set=-all --inh-caps=-all --ambient-caps=-all)"
+        "exec setpriv --reuid=0 --regid=0 --clear-groups --bounding-set=-all --inh-caps=-all --ambient-caps=-all"
+        ' env -i bash -c "$PROGRAM"'
     )
 
 
@@ -144,8 +145,8 @@ def test_shell_says_what_setpriv_and_prlimit_would_be_told() -> None:
         'echo 500 > "/proc/$PID/oom_score_adj"',
         "prlimit --pid $$ --nofile=1024:4096 --core=0:unlimited",
         "umask 0027",
-        "launch=(setpriv --reuid=1000 --regid=100 '--groups=4,27' '--bounding-set=-all,+chown,+kill'"
-        " '--inh-caps=-all,+kill' '--ambient-caps=-all,+kill' --no-new-privs)",
+        "exec setpriv --reuid=1000 --regid=100 --groups=4,27 --bounding-set=-all,+chown,+kill"
+        ' --inh-caps=-all,+kill --ambient-caps=-all,+kill --no-new-privs env -i bash -c "$PROGRAM"',
         "# no_new_privs: by setpriv, above",
         "# the seccomp filter, 1 BPF instructions, is left out: no stock tool loads one",
     ]
