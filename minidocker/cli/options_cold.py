@@ -214,6 +214,26 @@ NETWORK_RELOAD = Command(
     "reload",
 )
 
+NETWORK_CAPTURE = Command(
+    "network capture",
+    "Show the packets of a container or a network",
+    "capture",
+    "capture",
+    (
+        Option("-c, --count N", "Stop after so many"),
+        Option("-i, --interface NAME", "That of the container alone (default: all but lo)"),
+        Option("-w, --write FILE", "Write pcapng instead of lines; - is stdout", complete="file"),
+    ),
+    "CONTAINER|NETWORK [FILTER...]",
+    least=1,
+    most=-1,
+    examples=(
+        ("a filter: host, net, port (after src or dst, too), proto, and, or, not, parentheses", "minidocker network capture web host db"),
+        ("without DNS; ip ip6 arp tcp udp icmp icmp6 sctp dns are protocols", "minidocker network capture br0 'udp and not port 53'"),
+        ("into another program", "minidocker network capture -w - web tcp port 80 | tshark -r -"),
+    ),
+)
+
 NETWORK_GRAPH = Command(
     "network graph",
     "Draw how containers are joined to each other and to the world",
@@ -255,5 +275,5 @@ NETWORK_RM = Command("network rm", "Remove networks", "networks", "remove", (), 
 COMMANDS = (RUN, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, PORT, STATS, INFO, VERSION, COMPLETION)
 NETWORK_COMMANDS = (
     NETWORK_LS, NETWORK_INSPECT, NETWORK_CREATE, NETWORK_RM, NETWORK_CONNECT, NETWORK_DISCONNECT, NETWORK_PRUNE, NETWORK_RELOAD,
-    NETWORK_DOCTOR, NETWORK_GRAPH, NETWORK_TRACE,
+    NETWORK_DOCTOR, NETWORK_CAPTURE, NETWORK_GRAPH, NETWORK_TRACE,
 )  # fmt: skip

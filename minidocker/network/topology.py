@@ -119,7 +119,9 @@ def read(networks: Iterable[Network], endpoints: Iterable[Endpoint], tag: str, o
         if not only or network.name in only:
             found.segments.append(_segment(network, joints.get(network.name, []), by_name, addresses, masked))
     names = {index: port.name for index, port in ports.items()}
-    found.routes = [way.text(names) for way in table if way.table == RT_TABLE_MAIN and not way.destination.startswith(("fe80:", "ff"))]
+    shown = {segment.index for segment in found.segments}
+    found.routes = [way.text(names) for way in table if way.table == RT_TABLE_MAIN and not way.destination.startswith(("fe80:", "ff"))
+                    and (not only or way.prefix == 0 or shown.intersection(way.devices))]  # fmt: skip
     ours = {segment.link for segment in found.segments if segment.driver == BRIDGE} | {network.bridge for network in networks}
     found.uplinks = [Uplink(port, addresses.get(port.index, []), _gateways(table, port.index)) for port in ports.values()
                      if _is_uplink(port, addresses)]  # fmt: skip
