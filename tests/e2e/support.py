@@ -147,11 +147,13 @@ class Minidocker:
         return [Path(line) for line in found.splitlines()]
 
     def cgroup(self, id: str, controller: str) -> Path:
-        """The container's cgroup directory in the hierarchy of a v1 controller, or the one of v2: a scope in a slice where systemd makes it."""
+        """The container's cgroup directory in the hierarchy of a v1 controller, or the one of v2: where systemd makes it a scope in a slice,
+        beside which its monitor has one."""
         v1 = Path("/sys/fs/cgroup", controller)
         if v1.is_dir():
             return v1 / f"minidocker-{self.tag}" / id
-        [found] = [path for path in self.cgroups(id) if not any(path in other.parents for other in self.cgroups(id))]
+        every = [path for path in self.cgroups(id) if not path.name.endswith("-monitor.scope")]
+        [found] = [path for path in every if not any(path in other.parents for other in every)]
         return found
 
     def close(self) -> None:
