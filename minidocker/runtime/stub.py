@@ -21,6 +21,7 @@ import _struct as struct
 import errno
 import fcntl
 import os
+import sys
 
 from minidocker.errors import KernelError, MinidockerError, TargetNotExecutable
 from minidocker.kernel import foreign as ctypes
@@ -29,6 +30,7 @@ from minidocker.kernel import libc, mounts
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from minidocker.kernel.process import Filter
 
@@ -124,6 +126,30 @@ def _sealed(content: bytes) -> int:
 def _pointers(words: Sequence[bytes]) -> object:
     """char *[], NULL at its end. The bytes live as long as the array does."""
     return (ctypes.c_char_p * (len(words) + 1))(*words, None)
+
+
+def execute_read_only() -> None:
+    """Execute this command anew, from a mount of our interpreter that is read-only, unless that is so already (10 ms).
+
+    For who meets processes that may look at it before it has become the stub: one that is not dumpable is hidden from all but those with
+    CAP_SYS_PTRACE, who can open its /proc/PID/exe, and write to that once nobody executes it any more. To be called before anything is
+    held or made; descriptors that are closed by execve are closed.
+    """
+    if os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
+        return
+    tree = mounts.open_tree("/proc/self/exe")
+    mounts.set_attributes(tree, mounts.ATTR_RDONLY)
+    os.execv(f"/proc/self/fd/{tree}", sys.orig_argv)
+
+
+def sees_us(spec: dict[str, Any], joins: bool) -> bool:
+    """Whether processes that may have CAP_SYS_PTRACE over us meet us in this container: its own, when one more `joins` it; those of a PID
+    namespace that it joins itself."""
+    kinds = {entry["type"]: entry.get("path") for entry in spec["linux"]["namespaces"]}
+    if "user" in kinds:  # what it can do it can do to its own users' processes
+        return False
+    bounding = (spec["process"].get("capabilities") or {}).get("bounding") or ()
+    return "CAP_SYS_PTRACE" in bounding if joins else bool(kinds.get("pid"))
 
 
 def _refuse_links(path: str) -> None:

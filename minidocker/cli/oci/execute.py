@@ -6,7 +6,7 @@ from minidocker.cli.oci import bundle, console, files, listing, surroundings
 from minidocker.errors import StateError, UsageError
 from minidocker.kernel import cgroups
 from minidocker.kernel.terminal import hold_signals
-from minidocker.runtime import filters, state
+from minidocker.runtime import filters, state, stub
 from minidocker.runtime.enter import Entry
 from minidocker.spec import capabilities, oci_config
 
@@ -32,6 +32,8 @@ def execute(call: Call) -> int:
         if not call.flag("ignore_paused") and listing.is_paused(known):
             raise StateError(f"cannot exec in container `{home.id}`: it is paused", "resume it, or --ignore-paused")
         document = oci_config.configuration(home.configuration(), known.bundle)
+    if stub.sees_us(document, joins=True):
+        stub.execute_read_only()
     process = _process(call, document["process"])
     terminal = console.Socket.of(call, bool(process.get("terminal")), call.flag("detach"))
     pid_file = files.pid_file(call)

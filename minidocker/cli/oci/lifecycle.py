@@ -7,7 +7,7 @@ import time
 from minidocker.cli.oci import bundle, console, files, report, starting, surroundings
 from minidocker.errors import MinidockerError, UsageError
 from minidocker.kernel.terminal import hold_signals
-from minidocker.runtime import filters, handover
+from minidocker.runtime import filters, handover, stub
 from minidocker.runtime.container import Launch
 from minidocker.runtime.store import Home
 
@@ -26,6 +26,8 @@ def create(call: Call) -> int:
 def _create(call: Call, detached: bool) -> tuple[Home, Launch]:
     """The container, created, its lock held. All that can be is checked first; what was made is undone on failure."""
     text, document, directory = bundle.load(call.text("bundle", "."), call.text("config"))
+    if stub.sees_us(document, joins=False):
+        stub.execute_read_only()
     process = document["process"]
     terminal = console.Socket.of(call, bool(process.get("terminal")), detached)
     pid_file = files.pid_file(call)
