@@ -96,12 +96,13 @@ class Ends:
             return self._container(text, containers.find(self.host.state, other))
         if kind == "host":
             return End(text, trace.HOST, self.here)
-        if record.name in self.places:
-            return End(text, CONTAINER, self.places[record.name])
+        name = record.short_id if record.name == causes.HOST else record.name  # who is called as the host is called is known by his id
+        if name in self.places:
+            return End(text, CONTAINER, self.places[name])
         netns = wiring.namespace(record)
         if netns < 0:
             raise StateError(f"container `{record.name}` has just ended")
-        return End(text, CONTAINER, self._place(record.name, netns, record))
+        return End(text, CONTAINER, self._place(name, netns, record))
 
     def _settle(self) -> None:
         """Addresses for those ends that were named otherwise."""

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from minidocker.plan import quote
+from minidocker.spec.records import PTP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ def no_route(place: str, address: str, network: Network | None, gateway: str = "
 
 
 def internal(network: Network, address: str) -> Finding:
-    """What --internal is for."""
-    return Finding(network.name, f"network `{network.name}` is --internal: nothing leads from it to {address}",
+    """What --internal is for; and a cable between two leads nowhere else, either."""
+    kind = "a cable for two" if network.driver == PTP else "--internal"
+    return Finding(network.name, f"network `{network.name}` is {kind}: nothing leads from it to {address}",
                    "its containers reach each other and nobody else", "put the container into another network too: "
                    "minidocker network connect NETWORK CONTAINER", "internal")  # fmt: skip
 

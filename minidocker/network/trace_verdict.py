@@ -22,7 +22,7 @@ from minidocker.network import causes, dns, others
 from minidocker.network.ownership import FAMILY, FRAMES, table
 from minidocker.network.trace_path import ANSWER, ERROR, FORWARD, Passage, Place, next_hop
 from minidocker.network.trace_rules import LAST
-from minidocker.spec.records import BRIDGE
+from minidocker.spec.records import BRIDGE, MACVLAN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ class _Dead:
             return misguided
         if unanswered:
             return causes.unanswered(network, place.name, step, endpoint.interface, state)
-        return None
+        return causes.lost_outside(self.journey.target_address, network.parent) if network.driver == MACVLAN else None
 
     def misguided(self, way: str) -> Finding | None:
         """The sender's next hop is a neighbour, and none that is its network's gateway."""
