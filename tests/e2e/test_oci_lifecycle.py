@@ -426,6 +426,20 @@ def test_without_cgroups(oci: Oci) -> None:
     assert "none of" in oci.refused("--cgroup-manager", "mine", "create", "--bundle", limited.write(), "c")
 
 
+def test_rootless_goes_without_a_cgroup_where_none_can_be_made(oci: Oci) -> None:
+    bundle = oci.bundle("c", "echo", "ran")
+    del bundle.config["linux"]["resources"]
+    place = bundle.write()
+    locked = "for m in $(findmnt -nlo TARGET -t cgroup,cgroup2); do mount -o remount,bind,ro $m; done; exec \"$@\""
+    for mode, code in (("--rootless=true", 0), ("--rootless", 0), ("--rootless=auto", 125), ("--rootless=false", 125)):
+        words = ["unshare", "-m", "sh", "-c", locked, "sh", *oci.argv(mode, "run", "--bundle", place, "c")]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (code, "" if code else "ran\n"), (mode, done.stderr)
+        assert not code or "cgroup" in done.stderr
+    assert "neither true, false nor auto" in oci.refused("--rootless=perhaps", "create", "--bundle", place, "c")
+    assert not oci.left()
+
+
 def test_no_pivot(oci: Oci) -> None:
     bundle = oci.bundle("c", "sh", "-c", "ls /; touch /file; echo $?; cat /proc/1/mountinfo")
     bundle.config["root"]["readonly"] = True
