@@ -19,9 +19,9 @@ def target(text: str) -> tuple[str, int]:
     value = number(port)
     if value is None or not 0 < value <= LARGEST_PORT or not host:
         raise refused("TO", text, "NAME, NAME:PORT, ADDRESS:PORT or [ADDRESS]:PORT, as in web:80")
-    if host[:1] + host[-1:] == "[]":
-        host = host[1:-1]
-        if packed6(host) is None:
+    if "[" in host or "]" in host:
+        host = host.removeprefix("[").removesuffix("]")
+        if f"[{host}]:{port}" != text or packed6(host) is None:
             raise refused("TO", text, "what is in brackets is no IPv6 address")
     return host, value
 

@@ -21,7 +21,7 @@ table inet mine { # handle 3
 	chain through { # handle 1
 		type filter hook forward priority filter; policy drop;
 		iifname "br0" ip saddr { 10.0.0.1, 10.0.0.2,
-			     10.0.0.3 } accept # handle 4
+			10.0.0.3 } accept # handle 4
 		jump more # handle 5
 		tcp dport 80 drop comment "# handle 7" # handle 6
 	}
