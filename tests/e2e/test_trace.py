@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -300,3 +301,50 @@ def test_what_makes_no_sense_is_refused(two: Minidocker) -> None:
     assert "no such container: nobody" in two.refused("network", "trace", "nobody", "web", code=1)
     two("stop", "-t", "0", "other")
     assert "container `other` is exited" in two.refused("network", "trace", "web", "other", code=1)
+
+
+def test_what_nftables_does_not_show(two: Minidocker) -> None:
+    assert shutil.which("iptables-legacy"), "tests/run installs docker.io, which brings it"
+    pretend.sh("iptables-legacy -A FORWARD -d 198.51.100.2 -j DROP")
+    try:
+        found = trace(two, "web", FAR)["finding"]
+        assert found["cause"] == "unseen-drop"
+        assert found["found"] == "lost on this host within forward, by no rule of nftables: iptables-legacy has rules"
+        assert found["mend"] == "iptables-legacy-save"
+    finally:
+        pretend.sh("iptables-legacy -D FORWARD -d 198.51.100.2 -j DROP")
+    assert trace(two, "web", FAR)["outcome"] == "answered"
+
+
+def test_by_a_published_port_from_within(two: Minidocker) -> None:
+    """There and back by the port it came from, and translated twice."""
+    for source in ("other", "web"):
+        found = trace(two, source, "192.0.2.1:18080")
+        assert found["outcome"] == "answered", source
+        assert hops(found, "nat", "host", "forward")[0] == f"destination 192.0.2.1:18080 becomes {WEB}:80"
+        assert hops(found, "nat", "host", "forward")[1].startswith(f"source {WEB if source == 'web' else OTHER}:")
+
+
+def test_cables_and_the_hosts_own_wire(two: Minidocker) -> None:
+    two("network", "create", "-d", "ptp", "cable")
+    two("network", "create", "-d", "macvlan", "-o", "parent=lan0", "--subnet", "192.0.2.0/24", "--gateway", NEAR, "lan")
+    answer(two, "left", "--net", "cable")
+    two.start("--name", "right", "--net", "cable", "sleep", "1000")
+    two.start("--name", "wire", "--net", "lan", "--ip", "192.0.2.50", "sleep", "1000")
+    two.start("--name", "alone", "--net", "none", "sleep", "1000")
+    left = two.inspect("left")["NetworkSettings"]["Networks"]["cable"]["IPAddress"]
+    assert trace(two, "right", "left:80")["to"]["address"] == left
+    assert cause(two, "right", f"{left}:81")[0] == "not-listening"
+    found = trace(two, "right", "outside")["finding"]
+    assert found["cause"] == "internal" and "network `cable` is a cable for two" in found["found"]
+    assert trace(two, "wire", "outside")["outcome"] == "answered"
+    assert cause(two, "wire", "203.0.113.9")[0] == "no-answer-outside"
+    assert cause(two, "alone", "outside")[0] == "no-route"
+    assert "has no address to send to" in two.refused("network", "trace", "host", "alone", code=1)
+
+
+def test_a_container_that_is_called_as_the_host_is(two: Minidocker) -> None:
+    id = two.start("--name", "host", "sleep", "1000")
+    assert trace(two, "other", "host")["to"]["address"] == "172.17.0.1"
+    found = trace(two, "other", id[:12])
+    assert (found["outcome"], found["to"]["address"]) == ("answered", "172.17.0.4") and hops(found, "in", id[:12])
