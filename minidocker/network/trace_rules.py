@@ -61,18 +61,28 @@ class Watch(Spec):
 
     def marks(self, exact: bool) -> list[str]:
         """Of TCP what opens and ends a connection, and not the data between."""
-        family, name = ("ip6" if self.ipv6 else "ip"), {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMP6: "icmpv6"}[self.protocol]
-        which = {TCP: " tcp flags & (syn | rst | fin) != 0x0", UDP: " meta l4proto udp"}.get(
-            self.protocol, f" {name} type {{ echo-request, echo-reply }}")
+        family, name = self._names()
         found = []
         for way, back, port in (("saddr", "daddr", "dport"), ("daddr", "saddr", "sport")):
             words = _among(f"{family} {way}", self.sources) + _among(f"{family} {back}", self.destinations)
             words += _among(f"{name} {port}", [str(number) for number in self.ports])
-            found.append(f"meta nfproto {'ipv6' if self.ipv6 else 'ipv4'}{words}{which} limit rate 50/second burst 50 packets {_MARK}")
+            found.append(f"meta nfproto {'ipv6' if self.ipv6 else 'ipv4'}{words}{self._which(name)}")
         return found
 
     def tracked(self) -> list[str]:
-        return []
+        """Answers that are on their way to where the sender seemed to be."""
+        family, name = self._names()
+        words = _among(f"ct original {family} saddr", self.sources) + _among(f"ct original {family} daddr", self.destinations)
+        ports = _among(f"{name} sport", [str(number) for number in self.ports])
+        return [f"ct direction reply{words}{ports}{self._which(name)}"] if words else []
+
+    def _names(self) -> tuple[str, str]:
+        return "ip6" if self.ipv6 else "ip", {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMP6: "icmpv6"}[self.protocol]
+
+    def _which(self, name: str) -> str:
+        which = {TCP: "tcp flags & (syn | rst | fin) != 0x0", UDP: "meta l4proto udp"}.get(
+            self.protocol, f"{name} type {{ echo-request, echo-reply }}")
+        return f" {which} limit rate 50/second burst 50 packets {_MARK}"
 
 
 def _among(key: str, values: Sequence[str]) -> str:

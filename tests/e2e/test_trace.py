@@ -280,7 +280,7 @@ def test_what_is_killed_leaves_nothing(two: Minidocker) -> None:
 
 def test_real_traffic_is_watched(two: Minidocker) -> None:
     with two.open("network", "trace", "outside", "web:80", "--listen") as running:
-        poll(lambda: "trace" in pretend.sh("ip netns exec web nft list tables"), "the tables are there")
+        poll(lambda: pretend.sh("nft list tables; ip netns exec web nft list tables").count("inet minidocker_trace") == 2, "both are there")
         assert ask("tcp", "192.0.2.1", 18080, "near") == f"web {NEAR}"
         lines = []
         while not any(" web input" in line and line.endswith("came through (inet)") for line in lines):
@@ -289,6 +289,20 @@ def test_real_traffic_is_watched(two: Minidocker) -> None:
         assert running.wait() == 0
     assert any("published: " in line or "ports" in line for line in lines), lines
     assert "trace" not in pretend.sh("nft list tables")
+
+
+def test_real_traffic_outward_and_its_answers(two: Minidocker) -> None:
+    """As data, one line a chain: the sender is translated, and the answer back."""
+    with two.open("network", "trace", "web", "outside", "--listen", "--format", "json") as running:
+        poll(lambda: pretend.sh("nft list tables; ip netns exec web nft list tables").count("inet minidocker_trace") == 2, "both are there")
+        pretend.sh(f"ip netns exec web ping -c 1 -W 5 {NEAR} && ip netns exec other ping -c 1 -W 5 {NEAR}")
+        seen: list[dict[str, Any]] = []
+        wanted = {(place, "prerouting", f"{NEAR} > {WEB} icmp type 0") for place in ("host", "web")}
+        while not wanted <= {(one["place"], one["hook"], one["packet"]) for one in seen}:
+            seen.append(json.loads(running.line()))
+        running.send_signal(signal.SIGINT)
+        assert running.wait() == 0
+    assert any("masquerade" in rule for one in seen for rule in one["rules"]) and not [one for one in seen if OTHER in one["packet"]]
 
 
 def test_what_makes_no_sense_is_refused(two: Minidocker) -> None:
