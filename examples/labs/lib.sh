@@ -172,6 +172,9 @@ begin() {
         mount -t tmpfs tmpfs /run
         mkdir -p /run/netns /run/lock
         ip link set lo up
+        # The host's resolvers are out of reach in here, and `doctor` would say so.
+        : >/run/resolv.conf
+        mount --bind /run/resolv.conf /etc/resolv.conf
     fi
     root=$(mktemp -d -p /var/tmp minidocker-lab.XXXXXX)
     trap cleanup EXIT

@@ -8,7 +8,6 @@ from minidocker.cli import listing, output, requests
 from minidocker.cli.containers import each
 from minidocker.cli.table import SHORT_ID, Column, View
 from minidocker.errors import UsageError
-from minidocker.spec import parse, template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def create(call: Call) -> int:
     host = call.host()
     from minidocker.engine import networks
 
-    output.say(networks.create(host, request))
+    output.say(networks.create(host, request, call.teller()))
     return 0
 
 
@@ -68,7 +67,7 @@ def remove(call: Call) -> int:
     host = call.host()
     from minidocker.engine import networks
 
-    return each(call.arguments, lambda name: networks.remove(host, name))
+    return each(call.arguments, lambda name: networks.remove(host, name, call.teller()))
 
 
 def connect(call: Call) -> int:
@@ -77,7 +76,7 @@ def connect(call: Call) -> int:
     host = call.host()
     from minidocker.engine import connection
 
-    connection.connect(host, attachment, call.arguments[1])
+    connection.connect(host, attachment, call.arguments[1], call.teller())
     return 0
 
 
@@ -86,7 +85,7 @@ def disconnect(call: Call) -> int:
     host = call.host()
     from minidocker.engine import connection
 
-    connection.disconnect(host, call.arguments[1], call.arguments[0], call.flag("force"))
+    connection.disconnect(host, call.arguments[1], call.arguments[0], call.flag("force"), call.teller())
     return 0
 
 
@@ -108,26 +107,6 @@ def _confirmed(what: str) -> bool:
         raise UsageError(f"{what} Without a terminal there is nobody to ask", "-f does it without asking")
     os.write(2, f"{what} Go on? [y/N] ".encode())
     return os.read(0, 64).strip().lower() in (b"y", b"yes")
-
-
-def doctor(call: Call) -> int:
-    """`network doctor`: each finding with its reason and what mends it; 1 where there is any, as grep."""
-    if (format := call.text("format")) is not None:
-        parse.choice("--format", format, ("json",))
-    host = call.host()
-    from minidocker.engine.doctor import examine
-
-    findings = examine(host, call.arguments[0] if call.arguments else None)
-    if format:
-        keys = ("network", "found", "why", "mend")
-        output.say(template.to_json([{key: getattr(finding, key) for key in keys} for finding in findings], indent=4))
-    else:
-        for finding in findings:
-            where = f"network `{finding.network}`: " if finding.network else ""
-            output.say(f"{where}{finding.found}\n  why:  {finding.why}\n  mend: {finding.mend}")
-        if not findings:
-            output.say("nothing is wrong")
-    return 1 if findings else 0
 
 
 def reload(call: Call) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minidocker.cli.options import EXEC, LIST, LOGS, PS, RUN, SIGNALS, STOP, Command, Option
+from minidocker.cli.options import EXEC, EXPLAIN, LIST, LOGS, PS, RUN, SIGNALS, STOP, Command, Option
 
 START = Command("start", "Start containers again that have ended", "containers", "start", (), "CONTAINER...", least=1, most=-1)
 
@@ -11,7 +11,7 @@ RESTART = Command(
     "Stop containers and start them again",
     "containers",
     "restart",
-    STOP.options,
+    STOP.options[:1],
     "CONTAINER...",
     least=1,
     most=-1,
@@ -33,7 +33,7 @@ RM = Command(
     "Remove containers",
     "containers",
     "remove",
-    (Option("-f, --force", "Kill them first when they run"),),
+    (EXPLAIN, Option("-f, --force", "Kill them first when they run")),
     "CONTAINER...",
     least=1,
     most=-1,
@@ -85,6 +85,14 @@ INFO = Command(
     "system",
     "info",
     (Option("-f, --format FORMAT", "json, or a template", complete=("json",)),),
+)
+
+DOCTOR = Command(
+    "doctor",
+    "Say whether this host can run containers, and what mends it",
+    "doctor",
+    "host",
+    (Option("--format FORMAT", "json", complete=("json",)),),
 )
 
 VERSION = Command(
@@ -141,6 +149,7 @@ NETWORK_CREATE = Command(
         Option("--bridge NAME", "The bridge's interface (at most 15 characters)"),
         Option("-d, --driver DRIVER", "bridge, ptp (a cable for two) or macvlan", complete=("bridge", "ptp", "macvlan")),
         Option("--exist-ok", "It may be there already, if it is the same"),
+        EXPLAIN,
         Option("--gateway ADDRESS", "The host's address in it", LIST),
         Option("--internal", "No way out of it"),
         Option("--ip-range RANGE", "Take addresses from this part of the subnet"),
@@ -168,6 +177,7 @@ NETWORK_CONNECT = Command(
     "connect",
     (
         Option("--alias NAME", "Another name in the network", LIST),
+        EXPLAIN,
         Option("--gw-priority N", "The highest gives the default route"),
         Option("--ip ADDRESS", "IPv4 address (10.9.0.9)"),
         Option("--ip6 ADDRESS", "IPv6 address (fd00:9::9)"),
@@ -183,7 +193,7 @@ NETWORK_DISCONNECT = Command(
     "Take a container out of a network",
     "networks",
     "disconnect",
-    (Option("-f, --force", "Also where the container or its interface is gone"),),
+    (EXPLAIN, Option("-f, --force", "Also where the container or its interface is gone")),
     "NETWORK CONTAINER",
     least=2,
     most=2,
@@ -200,9 +210,9 @@ NETWORK_PRUNE = Command(
 NETWORK_DOCTOR = Command(
     "network doctor",
     "Say what is wrong with networks, and what mends it",
-    "networks",
     "doctor",
-    (Option("--format FORMAT", "json", complete=("json",)),),
+    "networks",
+    (Option("--fix", "Mend what is ours to mend"), Option("--format FORMAT", "json", complete=("json",))),
     "[NETWORK]",
     most=1,
 )
@@ -270,9 +280,9 @@ NETWORK_TRACE = Command(
     ),
 )
 
-NETWORK_RM = Command("network rm", "Remove networks", "networks", "remove", (), "NETWORK...", least=1, most=-1)
+NETWORK_RM = Command("network rm", "Remove networks", "networks", "remove", (EXPLAIN,), "NETWORK...", least=1, most=-1)
 
-COMMANDS = (RUN, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, PORT, STATS, INFO, VERSION, COMPLETION)
+COMMANDS = (RUN, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, PORT, STATS, INFO, DOCTOR, VERSION, COMPLETION)
 NETWORK_COMMANDS = (
     NETWORK_LS, NETWORK_INSPECT, NETWORK_CREATE, NETWORK_RM, NETWORK_CONNECT, NETWORK_DISCONNECT, NETWORK_PRUNE, NETWORK_RELOAD,
     NETWORK_DOCTOR, NETWORK_CAPTURE, NETWORK_GRAPH, NETWORK_TRACE,

@@ -11,6 +11,8 @@ from minidocker.spec.records import PTP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from minidocker.spec.records import Network
 
 HOST = "host"
@@ -18,9 +20,10 @@ _RELOAD = "minidocker network reload"
 
 
 class Finding:
-    """`network` "" where it is the host's; `found`, `why` and `mend` one line each; `cause` the word for it."""
+    """`network` "" where it is the host's; `found`, `why` and `mend` one line each; `cause` the word for it; `fix` does what `mend` says,
+    None where that is for the user to decide."""
 
-    __slots__ = ("cause", "found", "mend", "network", "why")
+    __slots__ = ("cause", "fix", "found", "mend", "network", "why")
 
     def __init__(self, network: str, found: str, why: str, mend: str, cause: str = "") -> None:
         self.network = network
@@ -28,6 +31,11 @@ class Finding:
         self.why = why
         self.mend = mend
         self.cause = cause
+        self.fix: Callable[[], None] | None = None
+
+    def mended_by(self, fix: Callable[[], None]) -> Finding:
+        self.fix = fix
+        return self
 
 
 def at(place: str, command: str) -> str:
@@ -179,3 +187,107 @@ def unreachable(offender: str, target: str, code: tuple[int, int]) -> Finding:
     """A router said so, by ICMP."""
     return Finding("", f"{offender} says that {target} cannot be reached (ICMP type {code[0]} code {code[1]})",
                    "a router or a firewall on the way refuses it", f"look there: at {offender}", "unreachable")
+
+
+def rules_gone(network: Network) -> Finding:
+    """After `nft flush ruleset`."""
+    return Finding(network.name, "our nftables rules are gone: somebody flushed the ruleset",
+                   "nothing is masqueraded, no port is published, and nobody is kept out", _RELOAD, "rules-gone")
+
+
+def rules_changed(table: str, what: str, leads_out: bool) -> Finding:
+    """Somebody has changed one of our tables; `leads_out`: what masquerades is concerned."""
+    why = ("without it a packet leaves with an address to which no answer finds its way" if leads_out
+           else "it lets pass, or leads, something else than was asked for")  # fmt: skip
+    return Finding("", f"{table} is not what it should be: {what}", why, _RELOAD, "no-masquerade" if leads_out else "rules-changed")
+
+
+def bridge_gone(network: Network, absent: bool) -> Finding:
+    """Its bridge is not there, or is a stranger's."""
+    return Finding(network.name, f"its bridge `{network.bridge}` is not {'there' if absent else 'ours'}",
+                   "its containers reach nothing, each other neither",
+                   "the next `minidocker run` in it makes it; running containers have to be restarted", "bridge-gone")
+
+
+def not_forwarding(network: Network, setting: str) -> Finding:
+    """A setting that forwards nothing."""
+    return Finding(network.name, f"{setting} is 0", "packets between containers and the world are dropped there", _RELOAD, "forwarding-off")
+
+
+def foreign_drop(network: Network, found: str, mend: str) -> Finding:
+    """Another firewall drops what it does not know."""
+    return Finding(network.name, found, "every firewall of a host has its say, and one drop is enough", mend, "foreign-forward-drop")
+
+
+def subnet_taken(network: Network, owner: str) -> Finding:
+    """A VPN that came up over our subnet, say."""
+    return Finding(network.name, f"its subnet {network.subnet} overlaps {owner}", "what is sent there goes to the one or to the other",
+                   f"make it anew elsewhere: minidocker network rm {network.name}, then network create --subnet SUBNET {network.name}",
+                   "overlap")  # fmt: skip
+
+
+def port_taken(network: str, port: str, container: str, owner: str) -> Finding:
+    """A process has bound what is published."""
+    return Finding(network, f"port {port} of container `{container}` is bound by {owner}, too",
+                   "what is sent there is led to the container, and that process waits in vain", "stop it, or have it listen elsewhere",
+                   "port-taken")  # fmt: skip
+
+
+def legacy(program: str, tables: Sequence[str]) -> Finding:
+    """The other iptables."""
+    return Finding("", f"{program} has rules in {', '.join(tables)}",
+                   "they judge packets beside nftables, and no `nft list ruleset` shows them; docker and we use nftables",
+                   f"{program}-save shows them, {program} -F TABLE empties one; update-alternatives --set iptables /usr/sbin/iptables-nft",
+                   "legacy-iptables")  # fmt: skip
+
+
+def conntrack_full(count: int, most: int) -> Finding:
+    """Of flows that are tracked."""
+    return Finding("", f"{count} of {most} flows are tracked: the table is nearly full",
+                   "when it is, packets of new flows are dropped, and the kernel's log says `nf_conntrack: table full`",
+                   f"sysctl -w net.netfilter.nf_conntrack_max={most * 2}", "conntrack-full")
+
+
+def bridge_full(network: Network, ports: int, most: int) -> Finding:
+    """Of ports."""
+    return Finding(network.name, f"its bridge `{network.bridge}` has {ports} ports, and can have {most}",
+                   "a container more than that is refused", "minidocker network create another, and put new ones there", "bridge-full")
+
+
+def resolver_dead(server: str) -> Finding:
+    """It is asked when containers ask for what their network does not know."""
+    return Finding("", f"the resolver {server} of this host does not answer",
+                   "names of the world are not found in containers, or only after its timeout",
+                   "see /etc/resolv.conf; minidocker run --dns SERVER takes another", "resolver-dead")
+
+
+def address_missing(network: Network, place: str, address: str, link: str) -> Finding:
+    """It was leased, and is gone."""
+    return Finding(network.name, f"`{link}` of {said(place)} has lost its address {address}", "what is sent there is answered by nobody",
+                   at(place, f"ip addr add {address} dev {link}"), "address-missing")
+
+
+def mac_changed(network: Network, place: str, link: str, mac: str, leased: str) -> Finding:
+    """Its port takes but the leased one."""
+    return Finding(network.name, f"`{link}` of {said(place)} has the hardware address {mac}, and was leased {leased}",
+                   "its port of the bridge takes no frame from another", at(place, f"ip link set {link} address {leased}"), "mac-changed")
+
+
+def duplicate(network: Network, what: str, one: str, other: str) -> Finding:
+    """Two have one address, or one MAC."""
+    return Finding(network.name, f"{what} is had by container `{one}` and by `{other}`", "who is sent something there is a matter of luck",
+                   f"restart the one that was not leased it: minidocker restart {other}", "duplicate")
+
+
+def unplugged(network: Network, place: str, link: str, there: bool) -> Finding:
+    """The host's end of its cable."""
+    what = f"is not in bridge `{network.bridge}`" if there else "is not there"
+    mend = f"ip link set {link} master {network.bridge}" if there else f"minidocker restart {place}"
+    return Finding(network.name, f"`{link}`, the host's end of {said(place)}, {what}", "nothing gets to it, and nothing from it", mend,
+                   "link-gone")  # fmt: skip
+
+
+def leaked(kind: str, name: str, mend: str) -> Finding:
+    """What no record speaks of."""
+    return Finding("", f"{kind} `{name}` is ours, and no container or network has it any more", "it takes room, and a name", mend,
+                   "leaked")  # fmt: skip

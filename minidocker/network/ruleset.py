@@ -238,22 +238,33 @@ class Wanted:
     ) -> None:
         self.networks = [network for network in networks if network.driver == BRIDGE]
         self.outward = outward
-        names = {network.name for network in self.networks}
-        self.endpoints = [endpoint for endpoint in endpoints if endpoint.network in names]
+        self.endpoints = list(endpoints)
         self.resolvers = resolvers
+        self.keep(self.networks)
+
+    def keep(self, networks: Iterable[Network]) -> None:
+        """These networks alone, and who is in them."""
+        self.networks = list(networks)
+        names = {network.name for network in self.networks}
+        self.endpoints = [endpoint for endpoint in self.endpoints if endpoint.network in names]
+
+
+def elements(wanted: Wanted) -> tuple[list[str], list[str]]:
+    """What should stand in the sets of the table of packets, and of that of frames."""
+    from minidocker.network import publish
+
+    outward = wanted.outward
+    packets = uplink_elements(outward.guarded, outward.guarded6, outward.advertised)
+    for network in wanted.networks:
+        packets += network_elements(network)
+        if network.name in wanted.resolvers:
+            packets.append(resolver_element(network, wanted.resolvers[network.name]).text)
+    for endpoint in wanted.endpoints:
+        packets += texts(publish.elements(endpoint))
+    return packets, [text for endpoint in wanted.endpoints for text in texts(sender_elements(endpoint))]
 
 
 def rebuilt(tag: str, wanted: Wanted) -> str:
     """The script that makes both tables from what should be, in one transaction, whatever was there before."""
-    from minidocker.network import publish
-
-    outward = wanted.outward
-    elements = uplink_elements(outward.guarded, outward.guarded6, outward.advertised)
-    for network in wanted.networks:
-        elements += network_elements(network)
-        if network.name in wanted.resolvers:
-            elements.append(resolver_element(network, wanted.resolvers[network.name]).text)
-    for endpoint in wanted.endpoints:
-        elements += texts(publish.elements(endpoint))
-    senders = [text for endpoint in wanted.endpoints for text in texts(sender_elements(endpoint))]
-    return deletion(tag) + skeleton(tag, outward.closed6) + adding(tag, elements) + adding(tag, senders, FRAMES)
+    packets, frames = elements(wanted)
+    return deletion(tag) + skeleton(tag, wanted.outward.closed6) + adding(tag, packets) + adding(tag, frames, FRAMES)
