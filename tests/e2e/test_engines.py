@@ -2,150 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
-import io
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import tarfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from minidocker.network import engines
 from tests import pretend
-from tests.e2e.support import TIMEOUT, Minidocker, poll
+from tests.e2e.dockerd import Docker, emptied, host_as_it_was
+from tests.e2e.support import Minidocker
 
 CGROUP = "minidocker-test-engines"
-RUN = Path("/run/docker-test")  # a short path: a socket's has 108 bytes
-# What dockerd sets in a network namespace and leaves behind.
-SETTINGS = ("ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/default/forwarding", "bridge/bridge-nf-call-iptables",
-            "bridge/bridge-nf-call-ip6tables")  # fmt: skip
-
-
-class Docker:
-    """A daemon of our own, by its API: the client is another package in some distributions. Its data is where everybody's is."""
-
-    def __init__(self, work: Path) -> None:
-        self.work = work
-        self.process: subprocess.Popen[bytes] | None = None
-        programs = work / "bin"
-        programs.mkdir()
-        # It loads kernel modules, which would change bridges of the machine outside of the pretend host.
-        (programs / "modprobe").symlink_to("/bin/true")
-        for name in ("iptables", "ip6tables"):  # whatever the machine's alternative is: legacy rules cannot be seen by nft
-            (programs / name).symlink_to(f"/usr/sbin/{name}-nft")
-        self.environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
-        (work / "daemon.json").write_text("{}")
-
-    def start(self) -> None:
-        words = ["-H", f"unix://{RUN}/socket", "--exec-root", RUN / "exec", "--pidfile", RUN / "pid", "--cgroup-parent", f"/{CGROUP}",
-                 "--exec-opt", "native.cgroupdriver=cgroupfs", "--config-file", self.work / "daemon.json"]  # fmt: skip
-        with (self.work / "log").open("ab") as log:
-            self.process = subprocess.Popen(["dockerd", *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment)
-        poll(self._answers, "dockerd answers", TIMEOUT)
-
-    def _answers(self) -> bool:
-        assert self.process and self.process.poll() is None, (self.work / "log").read_text()[-3000:]
-        try:
-            return bool(self.ask("GET", "/info"))
-        except OSError:
-            return False
-
-    def stop(self) -> None:
-        if self.process:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(TIMEOUT)
-            finally:
-                self.process.kill()  # its containerd dies with it
-                self.process.wait()
-                self.process = None
-
-    def ask(self, method: str, path: str, body: Any = None, type: str = "application/json") -> Any:
-        """One request of the API, the answer's JSON or text."""
-        connection = http.client.HTTPConnection("docker", timeout=TIMEOUT)
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(TIMEOUT)
-        try:
-            connection.sock.connect(f"{RUN}/socket")
-            data = body if isinstance(body, bytes) else json.dumps(body) if body is not None else None
-            connection.request(method, path, data, {"Content-Type": type})
-            answer = connection.getresponse()
-            text = answer.read().decode()
-        finally:
-            connection.close()
-        assert answer.status < 400, f"{method} {path}: {answer.status} {text}"
-        return json.loads(text) if answer.headers.get_content_type() == "application/json" and "\r\n" not in text else text
-
-    def create(self, name: str, subnet: str) -> str:
-        """`docker network create --subnet SUBNET NAME`; the link it makes."""
-        made = self.ask("POST", "/networks/create", {"Name": name, "Driver": "bridge", "IPAM": {"Config": [{"Subnet": subnet}]}})
-        return f"br-{made['Id'][:12]}"
-
-    def load(self, busybox: Path) -> None:
-        """An image called `image` with busybox alone in it."""
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            tar.add(busybox, "busybox")
-        self.ask("POST", "/images/create?fromSrc=-&repo=image", archive.getvalue(), "application/x-tar")
-
-    def run(self, *words: str) -> int:
-        """`docker run --rm image /busybox WORDS`; its exit code."""
-        id = self.ask("POST", "/containers/create", {"Image": "image", "Cmd": ["/busybox", *words]})["Id"]
-        self.ask("POST", f"/containers/{id}/start")
-        code = self.ask("POST", f"/containers/{id}/wait")["StatusCode"]
-        self.ask("DELETE", f"/containers/{id}")
-        return int(code)
-
-
-@contextmanager
-def emptied(*directories: str) -> Iterator[None]:
-    """Those of the machine hidden behind empty ones; whoever has docker has networks there that no test may meet."""
-    made = [directory for directory in directories if not os.path.isdir(directory)]
-    for directory in made:
-        os.mkdir(directory)
-    for directory in directories:
-        pretend.sh(f"mount -t tmpfs tmpfs {directory}")
-    try:
-        yield
-    finally:
-        for directory in directories:
-            pretend.sh(f"umount -l {directory}")
-        for directory in made:
-            os.rmdir(directory)
-
-
-@contextmanager
-def host_as_it_was() -> Iterator[None]:
-    """Takes away what dockerd leaves in the pretend host: links, tables, settings, mounts, cgroups."""
-    def seen() -> tuple[set[str], set[str]]:
-        return {str(link["ifname"]) for link in pretend.ip("link")}, set(pretend.sh("nft list tables").splitlines())
-
-    links, tables = seen()
-    places = [Path("/proc/sys/net", name) for name in SETTINGS]
-    settings = {place: place.read_text() for place in places if place.exists()}
-    try:
-        yield
-    finally:
-        now = seen()
-        for link in now[0] - links:
-            pretend.sh(f"ip link del {link}", check=False)
-        for table in now[1] - tables:
-            pretend.sh(f"nft delete {table}")
-        for place, value in settings.items():
-            place.write_text(value)
-        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        for mount in reversed([mount for mount in mounts if mount.startswith((f"{RUN}/", engines.DOCKER_DATA + "/"))]):
-            pretend.sh(f"umount -l {mount}", check=False)
-        pretend.sh(f"find /sys/fs/cgroup -depth -type d -path '*/{CGROUP}*' -exec rmdir {{}} +; rm -rf {RUN}")
-        assert seen() == (links, tables)
+RUN = Path("/run/docker-test")
 
 
 @pytest.fixture
@@ -156,8 +27,8 @@ def docker(md: Minidocker, tmp_path: Path, busybox: Path) -> Iterator[Docker]:
     RUN.mkdir()
     with ExitStack() as stack:
         stack.enter_context(emptied("/etc/docker", "/var/lib/docker"))
-        stack.enter_context(host_as_it_was())
-        daemon = Docker(work)
+        stack.enter_context(host_as_it_was(RUN, CGROUP))
+        daemon = Docker(work, RUN, CGROUP)
         stack.callback(daemon.stop)
         daemon.start()
         daemon.load((busybox / "bin/busybox").resolve())
