@@ -125,6 +125,18 @@ def test_symlinks_are_followed_relative_ones_and_chains(venv: Path, tmp_path: Pa
         assert report["isolated"] and os.path.samefile(str(report["from"]), package)
 
 
+def test_by_the_name_of_minidocker_oci_it_is_the_runtime_whatever_links_lead_there(venv: Path, tmp_path: Path) -> None:
+    assert launch(venv)["face"] == "minidocker.cli"
+    installed = venv.with_name("minidocker-oci")
+    shutil.copy(REPOSITORY / "minidocker/cli/bin/minidocker-oci", installed)  # in the checkout a link, after pip a file
+    (tmp_path / "runc").symlink_to(installed)
+    (tmp_path / "minidocker-oci").symlink_to(venv)
+    for path in (installed, tmp_path / "runc", tmp_path / "minidocker-oci"):
+        assert launch(path)["face"] == "minidocker.cli.oci"
+    (tmp_path / "minidocker-ocx").symlink_to(venv)
+    assert launch(tmp_path / "minidocker-ocx")["face"] == "minidocker.cli"
+
+
 def test_a_linked_directory_above_does_not_mislead(venv: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/tools").symlink_to(venv.parent)
