@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -21,6 +22,10 @@ from tests import pretend
 # Where other engines keep the networks that are defined on this machine: a new network of ours keeps clear of those, and what somebody
 # has defined here must not decide which subnets the tests get, nor whether they pass.
 OTHER_ENGINES = ("/var/lib/docker", "/etc/docker", "/etc/cni/net.d", "/etc/containers/networks")
+
+# Time is never asserted: on a loaded machine an example takes what it takes.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Those that mean the virtual machine, which tests/vm/run boots: they do as they please with what the machine has.
 collect_ignore = [] if pretend.is_thrown_away() else ["vm"]
