@@ -22,11 +22,10 @@ def test_it_is_a_stock_host() -> None:
     assert Path("/proc/self/cgroup").read_text() == "0::/system.slice/guest.service\n", "v2 alone, in a cgroup that systemd manages"
     assert "cloud-amd64" in sh("uname -r")
     assert [link["ifname"] for link in json.loads(sh("ip -j link"))] == ["lo"], "no way out"
+    assert machine.modules() & ON_DEMAND == set() and not Path("/run/netns").exists()
 
 
 def test_the_first_container_finds_its_modules(md: Minidocker, busybox: Path) -> None:
-    """Nobody has loaded any of them, nor made /run/netns."""
-    assert machine.modules() & ON_DEMAND == set()
     assert md.run("--rm", "--net", "br0", "--rootfs", busybox, "hostname", "-i").stdout == "172.17.0.2\n"
     assert machine.modules() >= {"bridge", "veth", "nf_tables", "nf_conntrack"}
     assert "br_netfilter" not in machine.modules(), "which would change how every bridge of this machine works"
