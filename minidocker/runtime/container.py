@@ -79,7 +79,7 @@ class Launch:
                 *(self.seldom.after if self.seldom else ()),
                 *self._mapped(spaces),
                 *self.cgroup.join(CHILD, born=True).steps,
-                namespaces.Unshare(spaces, self.state.keyring, self.theirs),
+                namespaces.Unshare(spaces, self.state.keyring, self.theirs, spec["root"]["path"]),
                 *([namespaces.Sysctls(linux["sysctl"])] if linux.get("sysctl") else []),
                 namespaces.Announce(self.theirs),
                 namespaces.AwaitNamespaces(self.ours),

@@ -85,13 +85,13 @@ class Root(Step):
         if self.mount:
             options = self.mount.options
             k.mount(self.mount.source, self.path, self.mount.type, options.flags, options.data)
+            at.root = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         else:
-            tree = k.open_tree(self.path, recursive=True)
-            target = os.open(self.path, os.O_PATH | os.O_CLOEXEC)
-            k.move_mount(tree, target)
-            os.close(tree)
+            # held already where only who we were before could reach it (namespaces.Unshare)
+            target = at.root if at.root >= 0 else os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            at.root = k.open_tree("", recursive=True, directory=target)
+            k.move_mount(at.root, target)
             os.close(target)
-        at.root = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if not self.stays_slave:
             k.set_attributes(at.root, 0, propagation=k.MS_PRIVATE, recursive=self.propagation == k.MS_SHARED)
 

@@ -209,10 +209,11 @@ class Unshare(Step):
     title = NAMESPACES
     why = "its own mounts, host name, IPC and network; its own cgroup as the root of what it sees; a session of its own"
 
-    def __init__(self, namespaces: Namespaces, keyring: str, theirs: sync.Channel) -> None:
+    def __init__(self, namespaces: Namespaces, keyring: str, theirs: sync.Channel, root: str = "/") -> None:
         self.namespaces = namespaces
         self.keyring = keyring
         self.theirs = theirs  # for the maps alone
+        self.root = root
 
     def shell(self) -> str:
         enter = "".join(f"nsenter --{_FILE_OPTION[flag]}={quote(path)} " for flag, path in self.namespaces.joined)
@@ -229,10 +230,15 @@ class Unshare(Step):
             self.theirs.expect(sync.MAPPED)
         for flag, path in spaces.joined:
             spaces.join(path, flag)
-        if spaces.changes_user:  # only now: as whom it is entered he may still enter our cgroup, and may do nothing in there
+        if spaces.changes_user:
+            # only now: as whom it is entered he may still enter our cgroup, and reach a root below directories that are ours alone
+            k.unshare(spaces.unshare & k.NEWNS)
+            at.root = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
-        k.unshare(spaces.unshare)
+            k.unshare(spaces.unshare & ~k.NEWNS)
+        else:
+            k.unshare(spaces.unshare)
         if spaces.unshare & k.NEWTIME:
             spaces.enter_time(spaces.offsets)
         join_keyring(self.keyring)
@@ -382,4 +388,4 @@ class End(Step):
     why = "with its first process all that is in its PID namespace dies, and what only that had: mounts, interfaces"
 
     def shell(self) -> str:
-        return 'kill -KILL "${PID:-$CHILD}"'
+        return 'kill -KILL "$PID"'

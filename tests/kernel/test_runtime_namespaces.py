@@ -166,3 +166,11 @@ def test_a_network_device_that_is_not_there_or_whose_name_is_taken(rootfs: Path,
 
 def test_every_kind_has_its_file() -> None:
     assert {kind: file for kind, (_, file) in namespaces.BY_OCI_NAME.items() if kind in KINDS} == KINDS
+
+
+def test_a_root_below_a_directory_of_the_host_s_root_alone_is_reached(rootfs: Path, tmp_path: Path) -> None:
+    owned(rootfs)
+    spec = configuration(rootfs, "id -u; stat -c %u /", uidMappings=MAPPING, gidMappings=MAPPING)
+    spec["linux"]["namespaces"].append({"type": "user"})
+    tmp_path.chmod(0o700)
+    assert run(spec, tmp_path).split() == ["0", "0"]
