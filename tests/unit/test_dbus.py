@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jeepney import low_level as oracle
 
@@ -57,6 +57,7 @@ def message_of_ours(serial: int, member: str, signature: str, body: tuple[Any, .
     return dbus.message(dbus.CALL, serial, fields, signature, body)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 1 << 31), st.lists(_ANY, max_size=4))
 def test_messages_are_those_of_jeepney_and_are_read_back(serial: int, parts: list[tuple[str, Any]]) -> None:
     signature, body = "".join(kind for kind, _ in parts), tuple(value for _, value in parts)
