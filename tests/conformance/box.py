@@ -209,7 +209,8 @@ class Box:
 
     def close(self) -> None:
         """Remove the container whatever became of it; then nothing of it may be there."""
-        self.runtime("delete", "--force", self.id)
+        if not self.runtime.root.is_dir() or (self.runtime.root / self.id).exists():  # where every runtime known keeps its state
+            self.runtime("delete", "--force", self.id)
         left: list[Path] = []
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and (left := self.cgroups()):

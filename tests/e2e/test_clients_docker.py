@@ -229,6 +229,8 @@ def two_hosts() -> Iterator[list[str]]:
 @pytest.fixture
 def swarm(tmp_path: Path, busybox: Path) -> Iterator[list[Client]]:
     """A manager and a worker, each a daemon with its own /run, data and cgroup."""
+    if "Unknown device type" in pretend.sh("ip link add vxlan-try type vxlan id 1 dstport 4789 2>&1 && ip link del vxlan-try", check=False):
+        pytest.skip("this kernel has no VXLAN, which an overlay network is made of")
     runtime = clients.runtime(tmp_path)
     with ExitStack() as stack:
         stack.enter_context(emptied("/etc/docker"))
