@@ -29,23 +29,37 @@ def capture(call: Call) -> int:
     host = call.host()
     from minidocker.engine.capture import Session
 
+    stop = _on_interrupt()
     session = Session(host, call.arguments[0], call.text("interface") or "", call.arguments[1:])
     seen = 0
     try:
         writer = Writer(path, call.arguments) if path is not None else None
-        for one in session.packets(most):
+        for one in session.packets(most, stop):
             seen += 1
             if writer is None:
                 output.say(_line(one))
             else:
                 writer.write(one, session)
-    except KeyboardInterrupt:
-        pass
     finally:
         if seen or path is not None:
             _tell(seen, session.capture.lost())
         session.close()
     return 0
+
+
+def _on_interrupt() -> int:
+    """A descriptor that can be read from once somebody has pressed Ctrl-C: what had come until then is shown before it ends. Pressed again
+    it ends at once."""
+    import signal
+
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def stop(number: int, _: object) -> None:
+        os.write(writing, b".")
+        signal.signal(number, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, stop)
+    return reading
 
 
 def _tell(seen: int, lost: int) -> None:

@@ -66,10 +66,10 @@ class Session:
         self.who[network.bridge] = f"this host, network {network.name}"
         self.capture = Capture(None, interface, "" if interface else network.bridge)
 
-    def packets(self, most: int) -> Iterator[Seen]:
-        """Those that pass the filter, at most so many (0: all), until the container has ended."""
+    def packets(self, most: int, stop: int) -> Iterator[Seen]:
+        """Those that pass the filter, at most so many (0: all), until the container has ended, or something can be read from `stop`."""
         count = 0
-        for seen in self.capture.packets(self._goes_on):
+        for seen in self.capture.packets(self._goes_on, stop):
             if self.test(seen.packet):
                 yield seen
                 count += 1

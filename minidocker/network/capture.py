@@ -74,16 +74,15 @@ class Capture:
         if self._interface:
             self._socket.bind((self._interface, _ETH_P_ALL))
 
-    def packets(self, goes_on: Callable[[], bool]) -> Iterator[Seen]:
-        """Each as it comes, as long as `goes_on` says so, which is asked once a second; after Ctrl-C those that had come by then."""
+    def packets(self, goes_on: Callable[[], bool], stop: int) -> Iterator[Seen]:
+        """Each as it comes, as long as `goes_on` says so, which is asked once a second; once there is something to be read from the
+        descriptor `stop`, those that had come by then."""
         last = 0.0  # when it ends though more comes; 0 as long as nobody has asked it to
         while not last or time.monotonic() < last:
-            try:
-                ready = select.select([self._socket.fileno()], [], [], 0 if last else _LOOK)[0]
-            except KeyboardInterrupt:
+            ready = select.select([self._socket.fileno(), stop], [], [], 0 if last else _LOOK)[0]
+            if stop in ready and not last:
                 last = time.monotonic() + _LOOK
-                continue
-            if ready:
+            if self._socket.fileno() in ready:
                 seen = self._read()
                 if seen is not None:
                     yield seen
