@@ -129,7 +129,11 @@ class Monitor:
 
     def watch(self) -> int:
         """Pump until init has ended; returns its wait status (wait(2)). Raises Left, and may be called again, once the client has left and
-        init has got all that was typed before."""
+        init has got all that was typed before.
+
+        From here on SIGTERM is ignored: who asks everything to end (a host that goes down) asks the container, too, and what has become
+        of that is written down before we go."""
+        _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
         gc.freeze()  # what is there now stays: only what is made from here on is ever looked through
         gc.enable()
         while True:

@@ -67,7 +67,8 @@ def _finish(host: Host, record: containers.Record) -> None:
     from minidocker.engine import teardown  # with all of the network: only when there is something to do
 
     exit_code, finished = _noted_end(host.run_directory(record.id))
-    error = "" if exit_code is not None else "its monitor was killed"
+    unseen = "its monitor was killed" if record.boot == host.boot else "the host went down"
+    error = "" if exit_code is not None else unseen
     for trouble in teardown.finish(host, record, exit_code, finished, error):
         host.notice(f"cleaning up after `{record.name}`: {trouble}")
 

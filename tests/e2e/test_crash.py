@@ -218,6 +218,42 @@ def monitor_of(md: Minidocker, family: Family, name: str) -> int:
     return monitor
 
 
+@pytest.mark.parametrize("detached", [True, False])
+def test_who_asks_all_to_end_is_told_the_end_of_each(md: Minidocker, family: Family, busybox: Path, detached: bool) -> None:
+    """A host that goes down sends SIGTERM to monitors as to containers: what has become of the container is still written down."""
+    words = ("--name", "web", "--net", "none", "--rootfs", busybox, "sh", "-c", "trap 'echo bye; exit 3' TERM; while :; do sleep 0.1; done")
+    command = None if detached else md.open("run", *words)
+    if command:
+        family.mine.add(command.pid)
+    else:
+        md.start(*words)
+    poll(lambda: [row["State"] for row in md.ps()] == ["running"], "it runs")
+    pid = md.inspect("web")["State"]["Pid"]
+    monitor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    poll(lambda: int(Path(f"/proc/{monitor}/status").read_text().split("SigIgn:")[1].split()[0], 16) >> 14 & 1, "the monitor watches")
+    os.kill(monitor, signal.SIGTERM)
+    assert md.inspect("web")["State"]["Running"]
+    poll(lambda: int(Path(f"/proc/{pid}/status").read_text().split("SigCgt:")[1].split()[0], 16) >> 14 & 1, "its shell has set the trap")
+    os.kill(pid, signal.SIGTERM)
+    state = md.wait("web")["State"]
+    assert (state["ExitCode"], state["Error"]) == (3, "") and md.logs("web") == "bye\n"
+    if command:
+        with command:
+            assert command.wait(20) == 3
+
+
+def test_a_container_of_an_earlier_boot(md: Minidocker, family: Family, busybox: Path) -> None:
+    """As it is after a power cut: /run is empty and the record speaks of a boot that is over (tests/vm does it with the machine)."""
+    md.start("--name", "web", "--net", "none", "--rootfs", busybox, "sleep", "1000")
+    pid, monitor = md.inspect("web")["State"]["Pid"], monitor_of(md, family, "web")
+    os.kill(monitor, signal.SIGKILL)
+    poll(lambda: not is_alive(pid), "it is dead, before any other command")
+    with closing(sqlite3.connect(md.root / "state.db")) as database, database:
+        database.execute("UPDATE containers SET boot = 'another'")
+    state = md.inspect("web")["State"]
+    assert (state["ExitCode"], state["Running"], state["Error"]) == (None, False, "the host went down")
+
+
 def test_a_killed_monitor_takes_its_container_along(md: Minidocker, family: Family, busybox: Path) -> None:
     md.start("--name", "web", "--rootfs", busybox, "-p", "18080:80", "sh", "-c", "sleep 1000 & sleep 1000")
     address = md.ps()[0]["IP"]
