@@ -14,11 +14,13 @@ applied, and stands as `$PID` in the script.
 
 from __future__ import annotations
 
-from minidocker.errors import KernelError, MinidockerError
+from minidocker.errors import KernelError, MinidockerError, NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    Tell = Callable[..., None]  # (make: () -> Plan, pid: int = 0)
 
 PARENT = "parent"
 CHILD = "child"
@@ -86,6 +88,11 @@ class Step:
         return self.shell().partition("\n")[0]
 
 
+def silent(make: Callable[[], Plan], pid: int = 0) -> None:
+    """Whom nobody has asked to explain: what `make` would return is not even made. Of the same kind is what the command line hands over
+    with --explain."""
+
+
 class Plan:
     """Steps in the order in which they happen."""
 
@@ -124,12 +131,14 @@ class Plan:
         for step in self.steps:
             try:
                 step.apply(at)
+            except NotFoundError:
+                continue  # gone already
             except (OSError, MinidockerError) as error:
                 troubles.append(_trouble(step, error))
         return troubles
 
-    def explain(self) -> str:
-        """For a reader: the commands under their titles, each with its reason."""
+    def explain(self, pid: int = 0) -> str:
+        """For a reader: the commands under their titles, each with its reason; `pid` stands for `$PID` where it is known."""
         lines: list[str] = []
         for title, steps in _grouped(self.steps):
             lines.append(f"# {title}" if not lines else f"\n# {title}")
@@ -138,7 +147,8 @@ class Plan:
                 if step.why:
                     lines.append(f"  # {where}{step.why}")
                 lines.extend("  " + line for line in step.shell().splitlines())
-        return "\n".join(lines) + "\n" if lines else ""
+        text = "\n".join(lines) + "\n" if lines else ""
+        return text.replace('"$PID"', str(pid)).replace("$PID", str(pid)) if pid else text
 
     def script(self, afterwards: Plan) -> str:
         """A bash script that does what the plan does, as it stands, and at its end, however it ends, `afterwards`.
@@ -186,7 +196,7 @@ def _requirements(steps: Iterable[Step], text: str) -> list[str]:
 def _cleanup(afterwards: Plan) -> str:
     """A trap of `afterwards`; what it finds gone already is no matter, and what it met is told by the script's own failure."""
     body = _commands(afterwards.steps).replace("\n", "\n  ")
-    return f"\n# at the end, however it comes\nclean_up() {{\n  set +e\n  {body}\n}}\ntrap 'clean_up 2> /dev/null' EXIT\n"
+    return f"\n# at the end, however it comes\nclean_up() {{\n  set +eu\n  {body}\n}}\ntrap 'clean_up 2> /dev/null' EXIT\n"
 
 
 def _place(step: Step) -> str:

@@ -9,8 +9,11 @@ from minidocker.errors import MinidockerError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from minidocker.cli.options import Command
     from minidocker.engine.host import Host
+    from minidocker.plan import Plan, Tell
 
 DEFAULT_ROOT = "/var/lib/minidocker"
 
@@ -55,6 +58,15 @@ class Call:
         """The values of a repeatable option, in order."""
         value = self.given.get(key)
         return value if isinstance(value, list) else []
+
+    def teller(self) -> Tell:
+        """Whom the engine tells what it is about to do: with --explain the reader of stderr."""
+        from minidocker.plan import silent
+
+        def tell(make: Callable[[], Plan], pid: int = 0) -> None:
+            output.explain(make().explain(pid) or "# nothing is changed in the kernel\n")
+
+        return tell if self.flag("explain") else silent
 
     def root_directory(self) -> str:
         """The data root: --root, else MINIDOCKER_ROOT, else /var/lib/minidocker; absolute. Raises UsageError when empty."""

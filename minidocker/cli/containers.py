@@ -84,7 +84,7 @@ def stop(call: Call) -> int:
     host = call.host()
     from minidocker.engine import lifecycle
 
-    return each(call.arguments, lambda reference: lifecycle.stop(host, reference, timeout))
+    return each(call.arguments, lambda reference: lifecycle.stop(host, reference, timeout, call.teller()))
 
 
 def start(call: Call) -> int:
@@ -126,7 +126,7 @@ def remove(call: Call) -> int:
     host = call.host()
     from minidocker.engine import lifecycle
 
-    return each(call.arguments, lifecycle.remover(host, call.arguments, call.flag("force")))
+    return each(call.arguments, lifecycle.remover(host, call.arguments, call.flag("force"), call.teller()))
 
 
 def inspect(call: Call) -> int:

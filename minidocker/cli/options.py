@@ -82,6 +82,8 @@ GLOBAL = (
     Option("--debug", "Show the traceback of an error"),
 )
 
+EXPLAIN = Option("--explain", "Show each step as a command, on stderr")
+
 RUN = Command(
     "run",
     "Run a command in a new container",
@@ -106,7 +108,7 @@ RUN = Command(
         Option("--dry-run", "Print the script of all steps; do nothing"),
         Option("-e, --env NAME[=VALUE]", "Set a variable, or pass it on", LIST),
         Option("--env-file FILE", "Read variables from a file", LIST, complete="file"),
-        Option("--explain", "Show each step as a command, on stderr"),
+        EXPLAIN,
         Option("--expose PORT[/PROTO]", "Note a port as used by the container", LIST),
         Option("-h, --hostname NAME", "Host name in the container"),
         Option("--init", "Run a small init as process 1"),
@@ -216,7 +218,10 @@ STOP = Command(
     "Stop containers: their stop signal, then KILL",
     "containers",
     "stop",
-    (Option("-t, --time SECONDS", "Wait this long before KILL (default 10; -1: for ever)", aliases=("--timeout",)),),
+    (
+        Option("-t, --time SECONDS", "Wait this long before KILL (default 10; -1: for ever)", aliases=("--timeout",)),
+        EXPLAIN,
+    ),
     "CONTAINER...",
     least=1,
     most=-1,

@@ -10,14 +10,12 @@ from __future__ import annotations
 import os
 import time
 
-from minidocker.engine import leases, namefiles, reconcile, resolver, wiring
+from minidocker.engine import leases, moving, namefiles, reconcile, resolver, wiring
 from minidocker.engine.host import Host, pass_on_lock
 from minidocker.engine.leases import Link, Owner
-from minidocker.errors import ConflictError, KernelError, MinidockerError, NotFoundError, StateError, UsageError
-from minidocker.network import endpoint, inside, names
-from minidocker.plan import At, Plan
-from minidocker.runtime import enter
-from minidocker.runtime.state import State
+from minidocker.errors import ConflictError, MinidockerError, StateError, UsageError
+from minidocker.network import endpoint, inside
+from minidocker.plan import At, Plan, silent
 from minidocker.spec.records import BRIDGE, MOST_NETWORKS, PTP, Endpoint, Network, Port
 from minidocker.spec.request import DEFAULT_NETWORK, Attachment, NetworkRequest, RunRequest
 from minidocker.storage import containers, networks
@@ -25,13 +23,14 @@ from minidocker.storage.containers import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from minidocker.engine.moving import Members
+    from minidocker.plan import Step, Tell
 
 
 _PATIENCE, _PAUSE = 10.0, 0.01  # seconds that another command may take, and between two looks at it
 
 
-def connect(host: Host, attachment: Attachment, reference: str) -> None:
+def connect(host: Host, attachment: Attachment, reference: str, tell: Tell = silent) -> None:
     """Put a container into a network: now, if it runs, and at every start."""
     reconcile.sweep(host)
     record = containers.find(host.state, reference)
@@ -44,18 +43,19 @@ def connect(host: Host, attachment: Attachment, reference: str) -> None:
     if record.status == containers.EXITED:
         with host.state.transaction():
             _add(host, _again(host, record.id, containers.EXITED), attachment)
+        tell(Plan)
         return
     with _Lock(host, record):
         record, network, place = _take(host, record.id, attachment)
         try:
-            _join(host, record, network, place)
+            _join(host, record, network, place, tell)
         except BaseException:
-            _take_back(host, record.id, network.name, [])
+            _take_back(host, record.id, network.name)
             raise
         containers.connected(host.state, record.id, network.name)
 
 
-def disconnect(host: Host, reference: str, name: str, force: bool) -> None:
+def disconnect(host: Host, reference: str, name: str, force: bool, tell: Tell = silent) -> None:
     """Take a container out of a network: now, if it runs, and for every start. With `force` what fails is only told."""
     reconcile.sweep(host)
     record = containers.find(host.state, reference)
@@ -67,12 +67,13 @@ def disconnect(host: Host, reference: str, name: str, force: bool) -> None:
             record = _again(host, record.id, containers.EXITED)
             _refuse_stranger(record, network)
             _drop(host, record, network)
+        tell(Plan)
         return
     with _Lock(host, record):
         record = _again(host, record.id, containers.RUNNING)
         _refuse_stranger(record, network)
         containers.set_connecting(host.state, record.id, network.name)
-        troubles = _take_back(host, record.id, network.name, [])
+        troubles = _take_back(host, record.id, network.name, tell)
         if troubles and not force:
             raise MinidockerError(f"disconnect `{record.name}` from network `{network.name}`: {'; '.join(troubles)}")
         for trouble in troubles:
@@ -87,7 +88,7 @@ def undo(host: Host, id: str, network: str) -> None:
         return
     try:
         if (id, network) in containers.half_connected(host.state):
-            for trouble in _take_back(host, id, network, []):
+            for trouble in _take_back(host, id, network):
                 host.notice(f"disconnecting {id[:12]} from `{network}`: {trouble}")
     finally:
         os.close(lock)
@@ -188,14 +189,14 @@ def _take(host: Host, id: str, attachment: Attachment) -> tuple[Record, Network,
     return record, network, place
 
 
-def _join(host: Host, record: Record, network: Network, place: Endpoint) -> None:
+def _join(host: Host, record: Record, network: Network, place: Endpoint, tell: Tell) -> None:
     netns = wiring.namespace(record)
     if netns < 0:
         raise StateError(f"container `{record.name}` has just ended")
     before, after = _members(host, record, but=network.name), _members(host, record)
     link = Link(network, place, default=_way_out(after) == network.name, default6=_way_out(after, ipv6=True) == network.name)
     try:
-        wiring.bring_up(host, [link])
+        made = wiring.bring_up(host, [link])
         if network.driver == PTP:
             link.peer = wiring.peer(host, link)
         plan = Plan()
@@ -203,31 +204,21 @@ def _join(host: Host, record: Record, network: Network, place: Endpoint) -> None
             if place.ports:  # they were at the network that gave the default route so far
                 plan += endpoint.withdrawn(host.tag, _with_ports(old, place))
         plan += endpoint.attach(network, host.tag, place, link.ready, link.default, link.peer, link.default6)
+        plan += Plan(_entering(host, record, network, place, before, after))
+        tell(lambda: made + plan, record.pid)
         plan.run(At(pid=record.pid, netns=netns))
     finally:
         os.close(netns)
-    directory = host.names_directory(network.name)
-    if _has_own_hosts(host, record):
-        names.join_private(f"{host.run_directory(record.id)}/{names.HOSTS}", directory, record.id)
-    else:
-        _give_own_hosts(host, record, after)
-    namefiles.AddName(directory, place).apply(At())
-    if network.driver == BRIDGE and (activation := resolver.ensure(host, network, record.id[:12])):
-        activation.wake()  # this command does not stay to wait for the first question
-    _rewrite_resolv_conf(host, record, before, after)
 
 
-def _has_own_hosts(host: Host, record: Record) -> bool:
-    return os.path.exists(f"{host.run_directory(record.id)}/{names.HOSTS}")
-
-
-def _give_own_hosts(host: Host, record: Record, members: list[tuple[Network, Endpoint]]) -> None:
-    """Bind a hosts file of its own over that which it shares with its first network: nobody else is in just these networks."""
-    own = f"{host.run_directory(record.id)}/{names.HOSTS}"
-    directories = [host.names_directory(network.name) for network, _ in members]
-    names.create_private(f"{own}.new", directories, record.id, record.request.add_hosts)
-    enter.bind_file(State(host.run_directory(record.id)).open(), f"{own}.new", "/etc/hosts")
-    os.rename(f"{own}.new", own)  # last: from now on it is known to be there
+def _entering(host: Host, record: Record, network: Network, place: Endpoint, before: Members, after: Members) -> list[Step]:
+    """Its names and its DNS, once it is in the network."""
+    own = os.path.exists(moving.own_hosts(host, record))
+    steps: list[Step] = [moving.JoinHosts(host, record, network) if own else moving.OwnHosts(host, record, after)]
+    steps.append(namefiles.AddName(host.names_directory(network.name), place))
+    if network.driver == BRIDGE and not resolver.is_answered(host, network):
+        steps.append(moving.AnswerNow(host, network, record.id[:12], []))
+    return steps + _resolv_conf(host, record, before, after)
 
 
 def _with_ports(old: Endpoint, new: Endpoint) -> Endpoint:
@@ -236,94 +227,71 @@ def _with_ports(old: Endpoint, new: Endpoint) -> Endpoint:
                     old.interface, old.ip6, old.priority)  # fmt: skip
 
 
-def _members(host: Host, record: Record, but: str = "") -> list[tuple[Network, Endpoint]]:
+def _members(host: Host, record: Record, but: str = "") -> Members:
     places = containers.endpoints(host.state, record).get(record.id, [])
     return [(networks.find(host.state, place.network), place) for place in places if place.network != but]
 
 
-def _way_out(members: list[tuple[Network, Endpoint]], ipv6: bool = False) -> str:
+def _way_out(members: Members, ipv6: bool = False) -> str:
     """The network that gives the default route, that of IPv6 when `ipv6`; "" for none."""
     found = containers.default([place for network, place in members if inside.leads_out(network) and (place.ip6 or not ipv6)])
     return found.network if found else ""
 
 
-def _rewrite_resolv_conf(
-    host: Host, record: Record, before: list[tuple[Network, Endpoint]], after: list[tuple[Network, Endpoint]]
-) -> None:
-    """Name the DNS of the networks that it is in now, unless the container has written something of its own there."""
-    path = f"{host.data_directory(record.id)}/resolv.conf"
+def _resolv_conf(host: Host, record: Record, before: Members, after: Members) -> list[Step]:
     was, now = (
         namefiles.resolv_conf(host, record.request, [(network, network.name == _way_out(members)) for network, _ in members])
         for members in (before, after)
     )  # fmt: skip
-    with open(path, "r+b", buffering=0) as file:
-        if was != now and file.read() == was.encode():
-            file.seek(0)
-            file.write(now.encode())
-            file.truncate()
+    return [moving.ResolvConf(f"{host.data_directory(record.id)}/resolv.conf", was, now)] if was != now else []
 
 
-def _take_back(host: Host, id: str, name: str, troubles: list[str]) -> list[str]:
+def _take_back(host: Host, id: str, name: str, tell: Tell = silent) -> list[str]:
     """Undo a place: in the kernel as far as it is there, and only then in the records, so that whoever comes after a kill in between finds
     it again. Never stops at the first error; returns all of them."""
     record = containers.get(host.state, id)
     members = _members(host, record) if record is not None else []
     left = next(((network, place) for network, place in members if network.name == name), None)
     if record is None or left is None:
-        return troubles
+        return []
     network, place = left
-    rest = [member for member in members if member[0].name != name]
     netns = wiring.namespace(record)
-    ports = containers.ports(host.state, record).get(id, [])
-    place.ports = ports
-    _attempt(troubles, lambda: _leave_names(host, record, network, place))
-    _attempt(troubles, lambda: endpoint.detach(network, host.tag, place).run(At()))
+    plan = _leaving(host, record, network, place, members, netns >= 0)
+    tell(lambda: plan + Plan([resolver.Settle(host, name)]), record.pid)
+    troubles = plan.clear(At(pid=record.pid, netns=netns))
     if netns >= 0:
-        _attempt(troubles, lambda: inside.Unplug(place).apply(At(netns=netns)))
-        _attempt(troubles, lambda: _next_way_out(host, record, rest, ports, netns))
-        _attempt(troubles, lambda: _rewrite_resolv_conf(host, record, members, rest))
         os.close(netns)
     with host.state.transaction() as state:
         containers.remove_endpoint(state, id, name)
         now = containers.get(state, id)
         if now is not None:
             _drop(host, now, network)
-    _attempt(troubles, lambda: resolver.settle(host, name))
-    return troubles
+    return troubles + Plan([resolver.Settle(host, name)]).clear(At())
 
 
-def _leave_names(host: Host, record: Record, network: Network, place: Endpoint) -> None:
-    directory = host.names_directory(network.name)
+def _leaving(host: Host, record: Record, network: Network, place: Endpoint, members: Members, lives: bool) -> Plan:
+    """What takes it out of a network: its names, what is on the host, and where it lives its interface and its next way out."""
+    rest = [member for member in members if member[0].name != network.name]
+    place.ports = containers.ports(host.state, record).get(record.id, [])
     shares = bool(record.request.networks) and record.request.networks[0].name in (network.name, network.id)
-    if shares and record.pid and not _has_own_hosts(host, record):
-        _give_own_hosts(host, record, _members(host, record))
-    names.remove(directory, record.id, [place.ip, place.ip6])
-    own = f"{host.run_directory(record.id)}/{names.HOSTS}"
-    others = [one for group in containers.endpoints(host.state).values() for one in group if one.network == network.name]
-    members = [(one.container_id, ip) for one in others for ip in (one.ip, one.ip6) if ip]
-    for path in (own, f"{own}.new"):  # the second where whoever had just bound it was killed
-        if os.path.exists(path):
-            names.leave_private(path, directory, members)
+    steps: list[Step] = []
+    if shares and record.pid and not os.path.exists(moving.own_hosts(host, record)):
+        steps.append(moving.OwnHosts(host, record, members))
+    plan = Plan([*steps, moving.LeaveHosts(host, record, network, place)]) + endpoint.detach(network, host.tag, place)
+    if lives:
+        plan += Plan([inside.Unplug(place)]) + _next_way_out(host, rest, place.ports)
+        plan += Plan(_resolv_conf(host, record, members, rest))
+    return plan
 
 
-def _next_way_out(host: Host, record: Record, members: list[tuple[Network, Endpoint]], ports: list[Port], netns: int) -> None:
+def _next_way_out(host: Host, members: Members, ports: list[Port]) -> Plan:
     """The default route and the published ports by the network that gives it now."""
+    plan = Plan()
     way_out, way_out6 = _way_out(members), _way_out(members, ipv6=True)
     for network, place in members:
         if network.name in (way_out, way_out6):
-            plan = Plan([inside.Reroute(network, place, network.name == way_out, network.name == way_out6)])
+            plan += Plan([inside.Reroute(network, place, network.name == way_out, network.name == way_out6)])
             if network.name == way_out and network.driver == BRIDGE:
                 place.ports = ports
                 plan += endpoint.published(network, host.tag, place)
-            plan.run(At(pid=record.pid, netns=netns))
-
-
-def _attempt(troubles: list[str], step: Callable[[], object]) -> None:
-    try:
-        step()
-    except OSError as error:
-        troubles.append(str(KernelError.of("clean up", error)))
-    except NotFoundError:
-        return  # gone already
-    except MinidockerError as error:
-        troubles.append(str(error))
+    return plan

@@ -10,12 +10,15 @@ from minidocker.engine import reconcile
 from minidocker.engine.host import Host, lock_holder
 from minidocker.errors import MinidockerError, NotFoundError, StateError
 from minidocker.kernel import process
+from minidocker.plan import NAMESPACES, At, Plan, Step, silent
 from minidocker.runtime.state import State
 from minidocker.storage import containers, rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from minidocker.plan import Tell
 
 _SIGKILL = 9
 _STOP_TIMEOUT = 10.0
@@ -24,7 +27,35 @@ _KILL_TIMEOUT = 10.0
 _PAUSE = 0.01
 
 
-def stop(host: Host, reference: str, timeout: float | None) -> None:
+class AskToEnd(Step):
+    """Send a container's first process its stop signal, and kill it, and what else is in its cgroup, where it takes too long."""
+
+    title = NAMESPACES
+    why = "its first process is asked to end, and killed where it does not; with it all that is in its PID namespace ends"
+
+    def __init__(self, host: Host, record: containers.Record, pidfd: int, seconds: float) -> None:
+        self.host = host
+        self.record = record
+        self.pidfd = pidfd
+        self.seconds = seconds
+
+    def shell(self) -> str:
+        wait = f"timeout {self.seconds:g} " if self.seconds >= 0 else ""
+        return f'kill -{self.record.request.stop_signal} "$PID"\n{wait}tail --pid="$PID" -f /dev/null || kill -KILL "$PID"'
+
+    def describe(self) -> str:
+        return f"stop `{self.record.name}`"
+
+    def apply(self, at: At) -> None:
+        try:
+            process.pidfd_send_signal(self.pidfd, self.record.request.stop_signal)
+            if not process.pidfd_ended(self.pidfd, None if self.seconds < 0 else self.seconds):
+                _kill_all(self.host, self.record, self.pidfd)
+        except ProcessLookupError:
+            return  # it ended just now: waiting for its monitor is all that is left
+
+
+def stop(host: Host, reference: str, timeout: float | None, tell: Tell = silent) -> None:
     """Ask the container to end by its stop signal, and kill it after `timeout` seconds (None: 10). One that has ended is left alone."""
     reconcile.sweep(host)
     record = containers.find(host.state, reference)
@@ -36,12 +67,9 @@ def stop(host: Host, reference: str, timeout: float | None) -> None:
         _wait_for_monitor(host, record)  # it is ending by itself at this moment
         return
     try:
-        process.pidfd_send_signal(pidfd, record.request.stop_signal)
-        seconds = _STOP_TIMEOUT if timeout is None else timeout
-        if not process.pidfd_ended(pidfd, None if seconds < 0 else seconds):
-            _kill_all(host, record, pidfd)
-    except ProcessLookupError:
-        pass  # it ended just now: waiting for its monitor is all that is left
+        plan = Plan([AskToEnd(host, record, pidfd, _STOP_TIMEOUT if timeout is None else timeout)])
+        tell(lambda: plan + _monitors(host, record, files=record.request.remove), record.pid)
+        plan.run(At(pid=record.pid))
     finally:
         os.close(pidfd)
     _wait_for_monitor(host, record)
@@ -65,12 +93,29 @@ def kill(host: Host, reference: str, number: int) -> None:
         _wait_for_monitor(host, record)
 
 
-def remove(host: Host, reference: str, force: bool) -> None:
+def _monitors(host: Host, record: containers.Record, files: bool) -> Plan:
+    """What its monitor does when the container has ended."""
+    from minidocker.engine import teardown, wiring  # with all of the network: only for who asks
+
+    return teardown.ended(host, record, wiring.places(host, record), files)
+
+
+def _removal(host: Host, record: containers.Record) -> Plan:
+    """All that is done to remove it, whoever does it."""
+    if record.status == containers.RUNNING:
+        from minidocker.runtime.namespaces import End
+
+        return Plan([End()]) + _monitors(host, record, files=True)
+    return Plan([rootfs.RemoveTree(host.data_directory(record.id), "its layer of the file system, its files and its log")])
+
+
+def remove(host: Host, reference: str, force: bool, tell: Tell = silent) -> None:
     """Remove a container and its files; a running one only with `force`."""
     reconcile.look(host)
     record = containers.find(host.state, reference)
     if not force and record.status in (containers.CREATING, containers.RUNNING):
         raise StateError(f"container `{record.name}` is running", f"minidocker stop {record.name}, or rm -f")
+    tell(lambda: _removal(host, record), record.pid)
     deadline = time.monotonic() + _KILL_TIMEOUT
     while not _remove_ended(host, record.id):
         if time.monotonic() > deadline:
@@ -88,19 +133,19 @@ def remove(host: Host, reference: str, force: bool) -> None:
             _wait_for_monitor(host, record)
 
 
-def remover(host: Host, references: list[str], force: bool) -> Callable[[str], None]:
+def remover(host: Host, references: list[str], force: bool, tell: Tell = silent) -> Callable[[str], None]:
     """What removes one of `references`. Of several running ones all are ended first, by their monitors' death, and tidied up after in this
     process: five hundred in turn would be five hundred interpreters that start only to tidy up."""
-    together = _end_together(host, references) if force and len(references) > 1 else {}
+    together = _end_together(host, references, tell) if force and len(references) > 1 else {}
 
     def one(reference: str) -> None:
         if reference not in together or containers.get(host.state, together[reference]) is not None:
-            remove(host, reference, force)
+            remove(host, reference, force, tell)
 
     return one
 
 
-def _end_together(host: Host, references: list[str]) -> dict[str, str]:
+def _end_together(host: Host, references: list[str], tell: Tell) -> dict[str, str]:
     """Kill the monitors of those that run, which are marked as about to be removed before, and finish them; reference -> id."""
     reconcile.look(host)
     ended: dict[str, str] = {}
@@ -114,6 +159,7 @@ def _end_together(host: Host, references: list[str]) -> dict[str, str]:
             continue
         pidfd = _monitor(host, record)
         if pidfd >= 0:
+            tell(lambda record=record: _removal(host, record), record.pid)
             containers.update(host.state, record.id, status=containers.REMOVING)
             process.pidfd_send_signal(pidfd, _SIGKILL)
             ended[reference] = record.id

@@ -11,7 +11,7 @@ from minidocker.engine.host import Host
 from minidocker.errors import ConflictError, MinidockerError, NotFoundError, StateError, UsageError
 from minidocker.network import bridge, forwarding, ipam, occupied, others, ownership
 from minidocker.network.ruleset import Wanted
-from minidocker.plan import At, Plan
+from minidocker.plan import At, Plan, silent
 from minidocker.spec import fastjson
 from minidocker.spec.records import BRIDGE, Network
 from minidocker.spec.request import NetworkRequest
@@ -20,6 +20,8 @@ from minidocker.storage import containers, networks, rootfs
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from minidocker.plan import Tell
 
 _SMALLEST_MTU6 = 1280
 # What forwarding was before the first network; only true for the boot it was read in.
@@ -42,7 +44,7 @@ class Lock:
         os.close(self.descriptor)
 
 
-def create(host: Host, request: NetworkRequest) -> str:
+def create(host: Host, request: NetworkRequest, tell: Tell = silent) -> str:
     """Make a network and bring it up; returns its id. Refuses what overlaps, naming the owner, before anything is changed."""
     reconcile.sweep(host)
     with host.state.transaction() as state:  # of two at once, the second sees which subnet the first has chosen
@@ -55,7 +57,7 @@ def create(host: Host, request: NetworkRequest) -> str:
         network = designed(host, request)
         networks.insert(state, network)
     try:
-        bring_up(host, network)
+        bring_up(host, network, tell)
     except BaseException:
         with host.state.transaction() as state:
             networks.delete(state, network.name)
@@ -63,15 +65,17 @@ def create(host: Host, request: NetworkRequest) -> str:
     return network.id
 
 
-def bring_up(host: Host, network: Network) -> tuple[ownership.Ready, Plan]:
+def bring_up(host: Host, network: Network, tell: Tell = silent) -> tuple[ownership.Ready, Plan]:
     """Make the network's bridge and rules where they are not there; returns how the bridge is, and the plan that was run for it."""
     ready = ownership.ready(network, host.tag)
     if network.driver != BRIDGE or ready.complete:
+        tell(Plan)
         return ready, Plan()
     with Lock(host):
         plan, before = planned_up(host, network)
         if plan.steps:  # what it will change outside of the network is written down first
             networks.set_setting(host.state, _FORWARDING, fastjson.dumps({"boot": host.boot, "before": before}))
+        tell(lambda: plan)
         plan.run(At())
     return ownership.ready(network, host.tag), plan
 
@@ -133,19 +137,21 @@ def wanted(host: Host, before: dict[str, str]) -> Wanted:
     return Wanted(every, forwarding.Outward(0, before), endpoints, resolver.elsewhere(host, every))
 
 
-def remove(host: Host, reference: str) -> None:
+def remove(host: Host, reference: str, tell: Tell = silent) -> None:
     """Take a network down and forget it. StateError while containers are in it."""
     reconcile.sweep(host)
     with Lock(host), host.state.transaction() as state:
         # all in one transaction: a run that wants this network waits, and then finds it gone
         network = networks.find(state, reference)
         networks.delete(state, network.name)
-        if network.driver == BRIDGE:
-            last = all(one.driver != BRIDGE for one in networks.every(state))
-            bridge.down(network, host.tag, recorded(host), last).run(At())
-            if last:
-                networks.set_setting(state, _FORWARDING, "")
-        rootfs.remove_tree(host.names_directory(network.name))  # before it is forgotten: afterwards nobody would know whose it was
+        last = network.driver == BRIDGE and all(one.driver != BRIDGE for one in networks.every(state))
+        plan = bridge.down(network, host.tag, recorded(host), last) if network.driver == BRIDGE else Plan()
+        # before it is forgotten: afterwards nobody would know whose they were
+        plan += Plan([rootfs.RemoveTree(host.names_directory(network.name), "its hosts files")])
+        tell(lambda: plan)
+        plan.run(At())
+        if last:
+            networks.set_setting(state, _FORWARDING, "")
 
 
 def prune(host: Host) -> list[str]:

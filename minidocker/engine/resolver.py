@@ -78,7 +78,12 @@ class Answer(Step):
 def plan(host: Host, every: Iterable[Network], short_id: str, activations: list[Activation]) -> Plan:
     """For each of the networks whose DNS nobody has yet."""
     return Plan(Answer(host, network, short_id, activations) for network in every
-                if network.driver == BRIDGE and not is_locked(_path(host, network.name)))  # fmt: skip
+                if network.driver == BRIDGE and not is_answered(host, network))  # fmt: skip
+
+
+def is_answered(host: Host, network: Network) -> bool:
+    """Whether somebody has its DNS: a monitor until the first question comes, or the server."""
+    return is_locked(_path(host, network.name))
 
 
 def ensure(host: Host, network: Network, short_id: str) -> Activation | None:

@@ -14,7 +14,7 @@ from minidocker.engine import wiring
 from minidocker.engine.host import Host, pass_on_lock
 from minidocker.errors import MinidockerError
 from minidocker.network import names
-from minidocker.plan import FILESYSTEM, At, Plan, Step, quote
+from minidocker.plan import At, Plan, Step
 from minidocker.runtime import resources
 from minidocker.spec import fastjson
 from minidocker.spec.records import BRIDGE
@@ -34,32 +34,20 @@ def released(host: Host, record: containers.Record, places: list[tuple[Network, 
     return Plan(steps) + wiring.released(host, record.id, places)
 
 
-class RemoveFiles(Step):
-    """The container's own directory."""
-
-    title = FILESYSTEM
-    why = "its layer of the file system, and its files"
-
-    def __init__(self, directory: str) -> None:
-        self.directory = directory
-
-    def shell(self) -> str:
-        return f"rm -rf {quote(self.directory)}"
-
-    def apply(self, at: At) -> None:
-        rootfs.remove_tree(self.directory)
+def files_of(host: Host, record: containers.Record) -> Step:
+    return rootfs.RemoveTree(host.data_directory(record.id), "its layer of the file system, and its files")
 
 
 def ended(host: Host, record: containers.Record, places: list[tuple[Network, Endpoint]], files: bool) -> Plan:
     """All that is taken away when the container has ended, the DNS of a network where it was the last too; with `files` those as well."""
     plan = released(host, record, places)
     if files:
-        plan += Plan([RemoveFiles(host.data_directory(record.id))])
+        plan += Plan([files_of(host, record)])
     if any(network.driver == BRIDGE for network, _ in places):
         from minidocker.engine import resolver
 
         plan += Plan([resolver.Settle(host, network.name) for network, _ in places if network.driver == BRIDGE])
-    return plan + Plan([RemoveFiles(host.run_directory(record.id))])
+    return plan + Plan([rootfs.RemoveTree(host.run_directory(record.id), "the state of its run")])
 
 
 def finish(host: Host, record: containers.Record, exit_code: int | None, finished: float, error: str = "") -> list[str]:
@@ -88,7 +76,7 @@ def _finish(host: Host, record: containers.Record, exit_code: int | None, finish
     places = containers.endpoints(state, record).get(record.id, [])
     troubles = released(host, record, wiring.places(host, record)).clear(At())
     if vanish:
-        troubles += Plan([RemoveFiles(host.data_directory(record.id))]).clear(At())
+        troubles += Plan([files_of(host, record)]).clear(At())
         if not troubles:
             containers.delete(state, record.id)
     else:

@@ -9,8 +9,6 @@ A limit is one write of one cgroup file; which file, and in which unit, differs 
 
 from __future__ import annotations
 
-import os
-
 from minidocker.errors import UnsupportedError, UsageError
 from minidocker.kernel import cgroups, devices
 from minidocker.plan import CGROUP, CHILD, OUTSIDE, PARENT, At, Plan, Step, quote
@@ -223,11 +221,11 @@ class RemoveCgroup(Step):
         self.own = own
 
     def shell(self) -> str:
-        directories = [hierarchy.path(self.name) for hierarchy in self.face.hierarchies if os.path.isdir(hierarchy.path(self.name))]
-        directories = directories or self.face.paths(self.name)
-        parents = [directory.removesuffix(self.name) + self.own for directory in directories]
-        return (f"rmdir {' '.join(map(quote, directories))}\n"
-                f"rmdir --ignore-fail-on-non-empty {' '.join(map(quote, parents))}")  # fmt: skip
+        hierarchies = " ".join(quote(hierarchy.mount) for hierarchy in self.face.hierarchies)
+        commands = [f'[ ! -d "$at"/{quote(self.name)} ] || rmdir "$at"/{quote(self.name)}']
+        if self.own:
+            commands.append(f'[ ! -d "$at"/{quote(self.own)} ] || rmdir --ignore-fail-on-non-empty "$at"/{quote(self.own)}')
+        return f"for at in {hierarchies}; do {'; '.join(commands)}; done"
 
     def describe(self) -> str:
         return f"remove cgroup `{self.name}`"

@@ -263,6 +263,22 @@ def remove_tree(path: str) -> None:
         os.close(top)
 
 
+class RemoveTree(Step):
+    """`remove_tree`."""
+
+    title = FILESYSTEM
+
+    def __init__(self, directory: str, why: str) -> None:
+        self.directory = directory
+        self.why = why
+
+    def shell(self) -> str:
+        return f"rm -rf {quote(self.directory)}"
+
+    def apply(self, at: At) -> None:
+        remove_tree(self.directory)
+
+
 def _is_removed(directory: int, name: str) -> bool:
     """Remove one entry unless it is a directory that is not empty."""
     try:

@@ -15,6 +15,7 @@ import minidocker.engine
 from minidocker import cli
 from minidocker.cli import options_cold, output
 from minidocker.errors import ConflictError, KernelError, MinidockerError, NotFoundError, StateError, TargetNotFound
+from minidocker.plan import Plan, Step
 from minidocker.spec.records import Port
 from minidocker.spec.request import Attachment, NetworkRequest
 
@@ -36,7 +37,8 @@ class Host:
 
 
 class Engine:
-    """The engine's modules, each function noting its arguments; `fail` is raised by all of them when set."""
+    """The engine's modules, each function noting its arguments, but for whom it tells what it does: that tells of a step where somebody
+    has asked; `fail` is raised by all of them when set."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
@@ -46,6 +48,9 @@ class Engine:
     def note(self, name: str, result: object = None) -> Callable[..., Any]:
         def function(host: Host, *arguments: Any) -> Any:
             self.host = host
+            for tell in (argument for argument in arguments if getattr(argument, "__name__", "") in ("tell", "silent")):
+                tell(lambda: Plan([Told()]), 7)
+            arguments = tuple(argument for argument in arguments if getattr(argument, "__name__", "") not in ("tell", "silent"))
             self.calls.append((name, arguments))
             named = [name, *(word for argument in arguments for word in (argument if isinstance(argument, list) else [argument]))]
             for word in named:
@@ -55,11 +60,18 @@ class Engine:
 
         return function
 
-
-    def remover(self, host: Host, references: list[str], force: bool) -> Callable[[str], Any]:
+    def remover(self, host: Host, references: list[str], force: bool, tell: Callable[..., None]) -> Callable[[str], Any]:
         self.calls.append(("remover", (references, force)))
         remove = self.note("remove")
-        return lambda reference: remove(host, reference)
+        return lambda reference: remove(host, reference, tell)
+
+
+class Told(Step):
+    title = "network"
+    why = "it is told"
+
+    def shell(self) -> str:
+        return 'nsenter --target "$PID"'
 
 
 @pytest.fixture
@@ -341,6 +353,18 @@ def test_network_disconnect_and_reload(engine: Engine, minidocker_: Run) -> None
     assert minidocker_("network", "disconnect", "-f", "lab", "web") == (0, "", "")
     assert minidocker_("network", "reload") == (0, "", "")
     assert engine.calls == [("disconnect", ("web", "lab", False)), ("disconnect", ("web", "lab", True)), ("reload", ())]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("stop", "web"), ("rm", "-f", "web"), ("network", "create", "lab"), ("network", "rm", "lab"), ("network", "connect", "lab", "web"),
+     ("network", "disconnect", "lab", "web")],
+    ids=" ".join,
+)  # fmt: skip
+def test_explain_tells_on_stderr_what_is_done(engine: Engine, minidocker_: Run, words: tuple[str, ...]) -> None:
+    code, out, err = minidocker_(*words, "--explain")
+    assert (code, err) == (0, "# network\n  # it is told\n  nsenter --target 7\n")
+    assert minidocker_(*words) == (0, out, "")
 
 
 def test_network_prune_asks_first(engine: Engine, minidocker_: Run, monkeypatch: pytest.MonkeyPatch) -> None:
