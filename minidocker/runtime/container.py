@@ -151,12 +151,12 @@ class Launch:
         over_root = listed.pop(0) if listed and listed[0]["destination"] == "/" else None
         steps.append(filesystem.Root(spec["root"]["path"], over_root, propagation))
         shared = self.cgroup.name if shares_cgroups else ""
-        for entry in listed:
-            steps.append(mounts.CgroupMount(entry, face, shared) if entry.get("type") == "cgroup" else mounts.Mount(entry))
+        below = [mounts.CgroupMount(entry, face, shared) if entry.get("type") == "cgroup" else mounts.Mount(entry) for entry in listed]
+        steps.extend(below)
         steps.append(filesystem.Devices(linux.get("devices", [])))
         if process.get("terminal"):
             steps.append(filesystem.Terminal(self._send_terminal, process.get("consoleSize")))
-        steps.append(filesystem.ProtectedPaths(linux.get("readonlyPaths", []), linux.get("maskedPaths", [])))
+        steps.append(filesystem.ProtectedPaths(linux.get("readonlyPaths", []), linux.get("maskedPaths", []), below))
         steps.append(init.WorkingDirectory(process["cwd"]))
         steps.extend(confined(process))
         if self.seldom:

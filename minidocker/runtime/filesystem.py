@@ -231,9 +231,11 @@ class ProtectedPaths(Step):
     title = FILESYSTEM
     why = "parts of /proc and /sys that tell about or reach into the host"
 
-    def __init__(self, readonly: list[str], masked: list[str]) -> None:
+    def __init__(self, readonly: list[str], masked: list[str], mounts: list[Mount]) -> None:
+        """`mounts` are those before it: a path below one that is held is looked up from that, wherever it lies by now (CVE-2023-27561)."""
         self.readonly = readonly
         self.masked = masked
+        self.mounts = mounts
 
     def shell(self) -> str:
         lines = []
@@ -257,7 +259,7 @@ class ProtectedPaths(Step):
 
     def apply(self, at: At) -> None:
         for path in self.readonly:
-            target = _existing(at.root, path)
+            target = self._existing(at.root, path)
             if target >= 0:
                 tree = k.open_tree("", recursive=True, directory=target)
                 k.set_attributes(tree, k.ATTR_RDONLY, recursive=True)
@@ -266,7 +268,7 @@ class ProtectedPaths(Step):
                 os.close(target)
         empty = null = -1
         for path in self.masked:
-            target = _existing(at.root, path)
+            target = self._existing(at.root, path)
             if target < 0:
                 continue
             if stat.S_ISDIR(os.fstat(target).st_mode):
@@ -286,18 +288,23 @@ class ProtectedPaths(Step):
             os.close(target)
             if tree not in (empty, null):
                 os.close(tree)
-        for descriptor in (empty, null):
+        for descriptor in (empty, null, *(mount.held for mount in self.mounts)):
             if descriptor >= 0:
                 os.close(descriptor)
 
-
-def _existing(root: int, path: str) -> int:
-    try:
-        return k.open_in_root(root, path)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENXIO):
-            return -1
-        raise
+    def _existing(self, root: int, path: str) -> int:
+        """An O_PATH descriptor, or -1."""
+        for mount in reversed(self.mounts):
+            if path.startswith(mount.destination.rstrip("/") + "/"):
+                if mount.held >= 0 and ".." not in path.split("/"):
+                    root, path = mount.held, path[len(mount.destination.rstrip("/")) :]
+                break
+        try:
+            return k.open_in_root(root, path)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENXIO):
+                return -1
+            raise
 
 
 # What the new root becomes when nothing of the host's is left in sight; private it is already, and a slave stays one.

@@ -80,9 +80,10 @@ _REASONS = {
 
 
 _MOST_LINKS = 40  # path_resolution(7)
-# What is dangerous in these is masked by path later on. A link here could lead elsewhere by then, and the whole of it stay within reach
-# at the first place (CVE-2019-19921).
+# What is dangerous in these is masked later on. A link here could lead elsewhere by then, and the whole of it stay within reach at the
+# first place (CVE-2019-19921); nor may it be renamed meanwhile (CVE-2023-27561): they are held, and masked by what is held.
 _GUARDED_TYPES = ("proc", "sysfs")
+_GUARDED_SOURCES = ("/proc", "/sys")
 
 
 class Options:
@@ -150,6 +151,7 @@ class Mount(Step):
         self.destination: str = entry["destination"]
         self.options = Options(entry.get("options", []))
         self.tree = -1  # what is to be mounted, where it was made before (idmaps.py)
+        self.held = -1  # what was mounted, where that is procfs or sysfs; filesystem.ProtectedPaths closes it
         self.words: list[str] = entry.get("options", [])
         bound = entry.get("type") == "bind" or self.options.bind
         self.type: str = "bind" if bound else entry.get("type", "none")
@@ -211,7 +213,8 @@ class Mount(Step):
         target = make_in_root(root, self.destination, directory=True)
         if self.type in _GUARDED_TYPES:
             os.close(target)
-            target = self._open_without_links(root)
+            self._mount_guarded(root)
+            return
         try:
             k.mount(self.source, f"/proc/self/fd/{target}", self.type, flags, self.options.data)
         finally:
@@ -220,6 +223,18 @@ class Mount(Step):
             mounted = k.open_in_root(root, self.destination)
             self._finish(mounted)
             os.close(mounted)
+
+    def _mount_guarded(self, root: int) -> None:
+        target = self._open_without_links(root)
+        try:
+            words = (word.partition("=") for word in self.options.data.split(",") if word)
+            self.held = k.detached_filesystem(
+                self.type, {"source": self.source, **{key: value for key, _, value in words}}, self.options.set
+            )  # fmt: skip
+            k.move_mount(self.held, target)
+        finally:
+            os.close(target)
+        self._finish(self.held)
 
     def _remount(self, root: int) -> None:
         """Change what is mounted there already: of a bind mount its own attributes, else the file system's too."""
@@ -277,8 +292,11 @@ class Mount(Step):
                 k.move_mount(tree, target)
             finally:
                 os.close(target)
+            if self.source.rstrip("/") in _GUARDED_SOURCES:
+                self.held = tree
         finally:
-            os.close(tree)
+            if self.held < 0:
+                os.close(tree)
 
     def _finish(self, mounted: int) -> None:
         options = self.options
