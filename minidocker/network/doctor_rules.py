@@ -18,6 +18,9 @@ Element = tuple[str, ...]  # the set's name, then the fields of the element as n
 
 # nft prints an address read as raw payload as a number: what is in that set comes and goes with `senders6`, which is compared.
 _UNREADABLE = ("targets6",)
+# It names a protocol by /etc/protocols, which small systems lack (Debian: netbase), and prints the number there: which field that is.
+_PROTOCOL = {"ports": 0, "ports6": 0, "ports_at": 1, "ports6_at": 1}
+_NAMES = {"6": "tcp", "17": "udp", "132": "sctp"}  # IANA's
 _LEADS_OUT = ("postrouting", "subnets")
 
 
@@ -31,7 +34,7 @@ def of_tables(tag: str, wanted: Wanted) -> Iterator[Finding]:
         found = nftables.list_table_json(family, table(tag))
         for where, what in _of_chains(found, chains[family]):
             yield causes.rules_changed(f"{family} {table(tag)}", what, where in _LEADS_OUT)
-        should, is_there = {element(text) for text in texts}, set(_elements(found))
+        should, is_there = {element(text) for text in texts}, set(elements(found))
         for one in sorted(should - is_there):
             yield causes.rules_changed(f"{family} {table(tag)}", f"set {one[0]} lacks {' . '.join(one[1:])}", one[0] in _LEADS_OUT)
         for one in sorted(is_there - should):
@@ -68,12 +71,16 @@ def _of_chains(found: list[dict[str, Any]], wanted: dict[str, int]) -> Iterator[
         yield chain, f"chain {chain} is not of ours"
 
 
-def _elements(found: list[dict[str, Any]]) -> Iterator[Element]:
+def elements(found: list[dict[str, Any]]) -> Iterator[Element]:
+    """What is in the sets and maps of a table in nft's JSON."""
     for item in found:
         held = item.get("set") or item.get("map")
         if held and held["name"] not in _UNREADABLE:
             for one in held.get("elem", ()):
-                yield (held["name"], *_flat(one))
+                fields = list(_flat(one))
+                if (at := _PROTOCOL.get(held["name"])) is not None:
+                    fields[at] = _NAMES.get(fields[at], fields[at])
+                yield (held["name"], *fields)
 
 
 def _flat(value: Any) -> Iterator[str]:
