@@ -149,7 +149,7 @@ class Minidocker:
         return [Path(line) for line in found.splitlines()]
 
     def cgroup(self, id: str, controller: str) -> Path:
-        """The container's cgroup directory in the hierarchy of a v1 controller, or the one of v2: a scope in a slice where systemd makes it,
+        """The container's cgroup directory in the hierarchy of a v1 controller, or that of v2: a scope in a slice where systemd makes it,
         beside its monitor's."""
         v1 = Path("/sys/fs/cgroup", controller)
         if v1.is_dir():
