@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 DEFAULT_ROOT = "/var/lib/minidocker"
 
 
+def silent(make: Callable[[], Plan], pid: int = 0) -> None:
+    """Nobody has asked to be told: what would be told is not even made. (plan.py's, which this must not load.)"""
+
+
 class Call:
     """`given` holds only the options that were given, by key: True, a str, or a list of str (see options.py)."""
 
@@ -61,8 +65,6 @@ class Call:
 
     def teller(self) -> Tell:
         """Whom the engine tells what it is about to do: with --explain the reader of stderr."""
-        from minidocker.plan import silent
-
         def tell(make: Callable[[], Plan], pid: int = 0) -> None:
             output.explain(make().explain(pid) or "# nothing is changed in the kernel\n")
 

@@ -116,3 +116,12 @@ def reload(call: Call) -> int:
 
     networks.reload(host)
     return 0
+
+
+def explain(call: Call) -> int:
+    """`network explain`: the commands that would make what is there."""
+    host = call.host()
+    from minidocker.engine import retrace
+
+    output.say_text(retrace.explain(host, call.arguments[0]).explain())
+    return 0

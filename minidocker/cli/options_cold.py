@@ -217,6 +217,17 @@ NETWORK_DOCTOR = Command(
     most=1,
 )
 
+NETWORK_EXPLAIN = Command(
+    "network explain",
+    "Print the commands that would make what is there",
+    "networks",
+    "explain",
+    arguments="NETWORK|CONTAINER",
+    least=1,
+    most=1,
+    examples=(("how the container web is joined to the world, as the kernel has it now", "minidocker network explain web"),),
+)
+
 NETWORK_RELOAD = Command(
     "network reload",
     "Make the firewall's rules anew, after somebody flushed them",
@@ -285,5 +296,5 @@ NETWORK_RM = Command("network rm", "Remove networks", "networks", "remove", (EXP
 COMMANDS = (RUN, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, PORT, STATS, INFO, DOCTOR, VERSION, COMPLETION)
 NETWORK_COMMANDS = (
     NETWORK_LS, NETWORK_INSPECT, NETWORK_CREATE, NETWORK_RM, NETWORK_CONNECT, NETWORK_DISCONNECT, NETWORK_PRUNE, NETWORK_RELOAD,
-    NETWORK_DOCTOR, NETWORK_CAPTURE, NETWORK_GRAPH, NETWORK_TRACE,
+    NETWORK_DOCTOR, NETWORK_EXPLAIN, NETWORK_CAPTURE, NETWORK_GRAPH, NETWORK_TRACE,
 )  # fmt: skip

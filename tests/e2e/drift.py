@@ -217,6 +217,13 @@ def difference(one: Any, other: Any) -> str:
     return "\n".join(lines[:40])
 
 
+def without_numbers(value: Any) -> Any:
+    """Without the numbers of interfaces and of namespaces."""
+    if isinstance(value, dict):
+        return {key: without_numbers(inner) for key, inner in value.items() if key not in ("ifindex", "link_index", "link_netnsid")}
+    return [without_numbers(inner) for inner in value] if isinstance(value, list) else value
+
+
 def _leaves(value: Any, way: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for key, inner in value.items():

@@ -97,6 +97,63 @@ def test_what_is_printed_is_what_is_done(md: Minidocker, busybox: Path, tmp_path
         drift.remove_cgroups(md)
 
 
+EXPLAINED: dict[str, tuple[list[Words], str]] = {
+    "a bridge network": ([SIX, run("--net", "six", "-p", "8080:80"), run("--net", "six", name="two")], "six"),
+    "an isolated one": ([create("--isolated", "--mtu", "1400", "--subnet", "10.7.0.0/24", "apart"), run("--net", "apart")], "apart"),
+    "a cable, one end": ([create("-d", "ptp", "--subnet", "10.8.0.0/24", "cable"), run("--net", "cable")], "cable"),
+    "a cable": ([create("-d", "ptp", "--subnet", "10.8.0.0/24", "cable"), run("--net", "cable"), run("--net", "cable", name="two")],
+                "cable"),
+    "macvlan": ([create("-d", "macvlan", "-o", "parent=lan0", "-o", "mode=private", "lan"), run("--net", "lan")], "lan"),
+    "a container": ([SIX, create("-d", "macvlan", "-o", "parent=lan0", "lan"),
+                     run("--net", "lan", "--net", "six:gw-priority=2", "-p", "127.0.0.1:8080:80/udp")], "one"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("commands", "asked"), EXPLAINED.values(), ids=EXPLAINED)
+def test_what_network_explain_prints_makes_what_is_there(md: Minidocker, tmp_path: Path, commands: list[Words], asked: str) -> None:
+    """Typed on a host where only processes with network namespaces of their own are; for a container, also its bridge. Somebody has
+    changed something since: it is the kernel that is asked."""
+    actual, typed = drift.Machine(md.root), drift.Machine(md.root)
+    try:
+        for number, words in enumerate(commands):
+            if words[0] == "run":
+                name = words[words.index("--name") + 1]
+                actual.start(tmp_path / f"{number}", *md.argv("run", "--rm", *words[1:]))
+                typed.background.append(subprocess.Popen(typed.argv("unshare", "--net", "sleep", drift.MARK), stdin=subprocess.DEVNULL,
+                                                         text=True))  # fmt: skip
+                for machine in (actual, typed):
+                    [machine.pids[name]] = poll(lambda one=machine: set(one.inits()) - set(one.pids.values()), f"{name} sleeps")
+            elif asked == "one":
+                _do_both(md, actual, typed, words, tmp_path / str(number))
+            else:
+                actual.do(*md.argv(*words))
+        drift.at_rest(actual)
+        actual.sh(f"nsenter --target {actual.pids['one']} --net ip addr add 203.0.113.7/24 dev eth0")
+        steps = drift.renamed(actual.do(*md.argv("network", "explain", asked)), actual, typed)
+        typed.do("bash", "-euo", "pipefail", drift.write(tmp_path / "steps", steps))
+        with ThreadPoolExecutor(2) as both:
+            a, b = both.map(lambda machine: drift.snapshot(machine, [], md), (actual, typed))
+        compared = [name for name in a if name not in ("host mounts", "host netns") and not name.endswith(" ns")]
+        for found in (a, b):  # one cable may have come another way, and in another order
+            found.update({name: drift.without_numbers(value) for name, value in found.items()})
+        differing = {name: drift.difference(a[name], b[name]) for name in compared if a[name] != b[name]}
+        assert not differing, "\n".join(f"{name}:\n{text}" for name, text in differing.items())
+        assert "203.0.113.7/24" in steps and "1 link" in compared
+        actual.sh(f"pkill -KILL -x -f 'sleep {drift.MARK}'; :")
+        poll(lambda: not md.cgroups(), "no cgroup is left")
+    finally:
+        actual.close()
+        typed.close()
+        drift.remove_cgroups(md)
+
+
+def test_network_explain_of_what_is_not_there(md: Minidocker) -> None:
+    assert "no such network or container: nosuch" in md.refused("network", "explain", "nosuch", code=1)
+    md.run("--name", "ended", "true")
+    assert "not running" in md.refused("network", "explain", "ended", code=1)
+    md("rm", "ended")
+
+
 def _run_both(
     md: Minidocker, actual: drift.Machine, typed: drift.Machine, words: Words, outputs: tuple[list[Path], list[Path]], place: Path
 ) -> None:
