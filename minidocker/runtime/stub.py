@@ -8,6 +8,9 @@ comes a process of a file that is nobody's: sealed, in memory, made for this sta
     python ── execveat(memory file) ──► stub ── fcntl(channel, close on exec) ─ seccomp ─ execve(program) ──► program
                                           └── on failure: one message on the channel, "X" path errno, and exit
 
+Nor is the stub within the container's reach: who traced it before it has loaded the filter would be free of that (CVE-2016-9962). The kernel
+makes a process not dumpable when it executes what it may not read (fs/exec.c, would_dump), so the file may be executed and not read.
+
 There is no race, as it does not matter what `program` is when execve comes. A stub that was executed by its own execve, as the script's
 interpreter, knows it by the channel that was closed, and ends with 126. It costs 0.15 ms (a second interpreter from a read-only
 mount: 10). The filter is the stub's to load, where no_new_privs lets it: so under the filter nothing is called but execve. Where the stub
@@ -25,7 +28,7 @@ import sys
 
 from minidocker.errors import KernelError, MinidockerError, TargetNotExecutable
 from minidocker.kernel import foreign as ctypes
-from minidocker.kernel import libc, mounts
+from minidocker.kernel import libc, mounts, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from minidocker.kernel.process import Filter
 
 FAILED = b"X"
+_READING = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: capabilities(7)
 _MACHINE = os.uname().machine
 _EXECVEAT = {"x86_64": 322}.get(_MACHINE, -1)
 _AT_EMPTY_PATH = 0x1000
@@ -93,8 +97,10 @@ def execute(
     path: str, args: list[str], environment: Mapping[bytes, bytes], channel: int, filter: Filter | None
 ) -> None:
     """execve by the stub, with `filter` loaded before it; returns only by raising OSError or MinidockerError."""
+    effective, permitted, inheritable = process.capabilities()
     try:
         file = _sealed(image(os.fsencode(path), channel, filter))
+        process.set_capabilities(effective & ~_READING, permitted, inheritable)  # execve makes the effective set anew
         os.set_inheritable(channel, True)
         argv = _pointers([os.fsencode(word) for word in args])
         envp = _pointers([name + b"=" + value for name, value in environment.items()])
@@ -102,6 +108,7 @@ def execute(
     except OSError as error:
         if error.errno in (errno.E2BIG, errno.ENOMEM):
             raise
+    process.set_capabilities(effective, permitted, inheritable)
     os.set_inheritable(channel, False)
     if filter is not None:
         filter.load()
@@ -119,6 +126,7 @@ def _sealed(content: bytes) -> int:
             raise
         file = os.memfd_create("minidocker", os.MFD_CLOEXEC | _MFD_ALLOW_SEALING)
     os.write(file, content)
+    os.fchmod(file, 0o111)
     fcntl.fcntl(file, _F_ADD_SEALS, _ALL_SEALS)
     return file
 
