@@ -53,3 +53,14 @@ def test_the_lines_that_readme_installs_by_are_found_by_who_tries_them() -> None
     first, second, third = (line(number).stdout for number in (1, 2, 3))
     assert first.startswith("apt-get install pipx ") and second.endswith(" pipx install .\n") and third.startswith("minidocker run ")
     assert line(4).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(("--distro", "noble"), "no key"), (("--distro", "slackware"), "bookworm or trixie"), (("--distro",), "a name"),
+     (("--shell", "true", "false"), "one command")],
+    ids=str,
+)  # fmt: skip
+def test_the_virtual_machine_refuses_what_it_cannot_be(words: tuple[str, ...], says: str) -> None:
+    done = subprocess.run([REPOSITORY / "tests/vm/run", *words], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1 and done.stdout == "" and says in done.stderr and done.stderr.count("\n") == 1
