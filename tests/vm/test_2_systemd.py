@@ -129,7 +129,8 @@ def test_stats_and_info(md: Minidocker, sleeper: Path) -> None:
     info = json.loads(md("info", "--format", "json").stdout)
     assert (info["CgroupManager"], info["Pressure"], info["DeviceControl"]) == ("systemd", True, "bpf")
     assert sh("systemctl --version").split()[1] == info["Systemd"].split(".")[0].split("~")[0]
-    assert info["Tools"]["nft"]["Version"] in sh("nft --version") and info["Libraries"]["libseccomp"].startswith("2.5")
+    assert info["Tools"]["nft"]["Version"] in sh("nft --version")
+    assert sh("dpkg-query -Wf '${Version}' libseccomp2").startswith(info["Libraries"]["libseccomp"])
     assert not [line for line in info["Off"] if "systemd" in line or "cgroup" in line]
 
 
