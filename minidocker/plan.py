@@ -243,3 +243,12 @@ def quote(word: str) -> str:
     if word and all(c.isascii() and (c.isalnum() or c in "@%+=:,./-_") for c in word):
         return word
     return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def inline(text: str) -> str:
+    """`text`, of several lines, as one bash word in one: it may be indented, where it is shown, and is still the same."""
+    if "\n" not in text and "\t" not in text:
+        return quote(text)
+    for character, escaped in (("\\", r"\\"), ("'", r"\'"), ("\n", r"\n"), ("\t", r"\t")):
+        text = text.replace(character, escaped)
+    return f"$'{text}'"

@@ -40,8 +40,11 @@ class AskToEnd(Step):
         self.seconds = seconds
 
     def shell(self) -> str:
-        wait = f"timeout {self.seconds:g} " if self.seconds >= 0 else ""
-        return f'kill -{self.record.request.stop_signal} "$PID"\n{wait}tail --pid="$PID" -f /dev/null || kill -KILL "$PID"'
+        ask = f'kill -{self.record.request.stop_signal} "$PID"'
+        if self.seconds == 0:  # to timeout(1) that is for ever
+            return f'{ask}\nkill -KILL "$PID"'
+        wait = f"timeout {self.seconds:g} " if self.seconds > 0 else ""
+        return f'{ask}\n{wait}tail --pid="$PID" -f /dev/null || kill -KILL "$PID"'
 
     def describe(self) -> str:
         return f"stop `{self.record.name}`"

@@ -11,7 +11,7 @@ import os
 from minidocker.engine import namefiles, resolver
 from minidocker.engine.host import Host
 from minidocker.network import names
-from minidocker.plan import FILESYSTEM, At, Step, quote
+from minidocker.plan import FILESYSTEM, At, Step, inline, quote
 from minidocker.runtime import enter
 from minidocker.runtime.state import State
 from minidocker.storage import containers
@@ -68,7 +68,7 @@ class JoinHosts(Step):
     def shell(self) -> str:
         shared = quote(f"{self.directory}/{names.HOSTS}")
         skip = names.hosts_header().count("\n") + 1
-        return (f"mkdir -p {quote(self.directory)}\n[ -e {shared} ] || printf %s {quote(names.hosts_header())} > {shared}\n"
+        return (f"mkdir -p {quote(self.directory)}\n[ -e {shared} ] || printf %s {inline(names.hosts_header())} > {shared}\n"
                 f"tail -n +{skip} {shared} >> {quote(self.path)}\nln -f {quote(self.path)} {shared}.{self.id}")  # fmt: skip
 
     def apply(self, at: At) -> None:
@@ -120,7 +120,7 @@ class ResolvConf(Step):
 
     def shell(self) -> str:
         path = quote(self.path)
-        return f'[ "$(cat {path})" != {quote(self.was.rstrip())} ] || echo {quote(self.now.rstrip())} > {path}'
+        return f'[ "$(cat {path})" != {inline(self.was.rstrip())} ] || printf %s {inline(self.now)} > {path}'
 
     def apply(self, at: At) -> None:
         with open(self.path, "r+b", buffering=0) as file:

@@ -13,7 +13,7 @@ from minidocker.engine.host import Host
 from minidocker.engine.leases import Link
 from minidocker.engine.prepare import Prepared
 from minidocker.network import names
-from minidocker.plan import FILESYSTEM, At, Plan, Step, quote
+from minidocker.plan import FILESYSTEM, At, Plan, Step, inline, quote
 from minidocker.spec.records import BRIDGE
 from minidocker.spec.request import RunRequest
 from minidocker.storage import containers, rootfs
@@ -114,7 +114,7 @@ class MakeFiles(Step):
 
     def shell(self) -> str:
         lines = [f"mkdir -p {quote(self.directory)}/upper {quote(self.directory)}/work", f"chmod 700 {quote(self.directory)}"]
-        return "\n".join(lines + [f"printf %s {quote(text)} > {quote(path)}" for path, text in self.files.items()])
+        return "\n".join(lines + [f"printf %s {inline(text)} > {quote(path)}" for path, text in self.files.items()])
 
     def apply(self, at: At) -> None:
         rootfs.make_layers(self.directory)
@@ -137,12 +137,12 @@ class OwnHosts(Step):
         self.add_hosts = add_hosts
 
     def shell(self) -> str:
-        header = quote(names.hosts_header())
+        header = inline(names.hosts_header())
         lines = [f"mkdir -p {quote(os.path.dirname(self.path))} {' '.join(map(quote, self.directories))}"]
         lines += [f"[ -e {quote(d)}/{names.HOSTS} ] || printf %s {header} > {quote(d)}/{names.HOSTS}" for d in self.directories]
         skip = names.hosts_header().count("\n") + 1
         theirs = "; ".join(f"tail -n +{skip} {quote(d)}/{names.HOSTS}" for d in self.directories)
-        lines.append(f"{{ printf %s {quote(names.hosts_header(self.add_hosts))}; {theirs}; }} > {quote(self.path)}")
+        lines.append(f"{{ printf %s {inline(names.hosts_header(self.add_hosts))}; {theirs}; }} > {quote(self.path)}")
         return "\n".join(lines + [f"ln {quote(self.path)} {quote(d)}/{names.HOSTS}.{self.id}" for d in self.directories])
 
     def apply(self, at: At) -> None:
@@ -162,8 +162,8 @@ class AddName(Step):
 
     def shell(self) -> str:
         hosts = quote(f"{self.directory}/{names.HOSTS}")
-        lines = [f"mkdir -p {quote(self.directory)}", f"[ -e {hosts} ] || printf %s {quote(names.hosts_header())} > {hosts}"]
-        return "\n".join([*lines, f"printf %s {quote(self.lines)} | tee -a {hosts}* > /dev/null"])
+        lines = [f"mkdir -p {quote(self.directory)}", f"[ -e {hosts} ] || printf %s {inline(names.hosts_header())} > {hosts}"]
+        return "\n".join([*lines, f"printf %s {inline(self.lines)} | tee -a {hosts}* > /dev/null"])
 
     def apply(self, at: At) -> None:
         names.create(self.directory)

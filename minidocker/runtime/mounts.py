@@ -185,9 +185,13 @@ class Mount(Step):
             if recursive:
                 lines.append(f'findmnt -nlRo TARGET -M {target} | while read -r m; do mount -o remount,bind,{recursive} "$m"; done')
         else:
-            words = ",".join(w for w in self.words if w not in _PROPAGATIONS)
+            given = [w for w in self.words if w not in _PROPAGATIONS]
+            closes = self.type in _GUARDED_TYPES and "ro" in given  # read-only is the mount then, not what is mounted
+            words = ",".join(w for w in given if w != "ro" or not closes)
             lines.append(f"mkdir -p {target}")
             lines.append(f"mount -t {quote(self.type)}{' -o ' + quote(words) if words else ''} {quote(self.source)} {target}")
+            if closes:
+                lines.append(f"mount -o remount,bind,{quote(','.join(given))} {target}")
         lines.extend(f"mount --make-{word} {target}" for word in self.words if word in _PROPAGATIONS)
         return "\n".join(lines)
 

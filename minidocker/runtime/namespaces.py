@@ -8,7 +8,7 @@ import os
 from minidocker.errors import KernelError, MinidockerError
 from minidocker.kernel import libc, process, procfs, sysctl
 from minidocker.kernel import namespaces as k
-from minidocker.plan import CHILD, EXEC, NAMESPACES, OUTSIDE, START, At, Step, quote
+from minidocker.plan import CHILD, EXEC, NAMESPACES, OUTSIDE, START, At, Step, inline, quote
 from minidocker.runtime import sync
 from minidocker.runtime.resources import Cgroup
 
@@ -133,7 +133,7 @@ class MapIds(Step):
         self.maps = [(name, _map_text(entries)) for name, entries in (("uid_map", uids), ("gid_map", gids))]
 
     def shell(self) -> str:
-        return "\n".join(f'printf %s {quote(text)} > "/proc/$PID/{name}"' for name, text in self.maps)
+        return "\n".join(f'printf %s {inline(text)} > "/proc/$PID/{name}"' for name, text in self.maps)
 
     def apply(self, at: At) -> None:
         for name, text in self.maps:

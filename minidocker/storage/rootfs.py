@@ -15,7 +15,7 @@ import stat
 
 from minidocker.errors import MinidockerError, NotFoundError, UsageError
 from minidocker.kernel import mounts as k
-from minidocker.plan import FILESYSTEM, At, Step, quote
+from minidocker.plan import FILESYSTEM, At, Step, inline, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class MakeSkeleton(Step):
                     others.append(f"  cp {path.removeprefix(self.path)} {quote(path)}")
                 elif os.path.isfile(path):
                     with open(path, encoding="utf-8") as file:
-                        others.append(f"  printf %s {quote(file.read())} > {quote(path)}")
+                        others.append(f"  printf %s {inline(file.read())} > {quote(path)}")
         return "\n".join([f"[ -d {quote(self.path)} ] || {{", "  mkdir -p " + " ".join(directories), *modes, *others, "}"])
 
     def apply(self, at: At) -> None:

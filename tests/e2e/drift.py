@@ -106,8 +106,7 @@ def at_rest(machine: Machine) -> None:
 
 def snapshot(machine: Machine, outputs: list[Path], md: Minidocker) -> dict[str, Any]:
     """All that is compared: the host, each container from outside, what each told of itself, and its cgroup files."""
-    at_rest(machine)
-    found: dict[str, Any] = {f"host {name}": machine.sh(command, check=False) for name, command in _OF_THE_HOST.items()}
+    found = host(machine)
     for number, pid in enumerate(machine.inits(), 1):
         for name, command in _OF_A_NAMESPACE.items():
             found[f"{number} {name}"] = machine.do("nsenter", "--target", pid, "--net", "bash", "-c", command, check=False)
@@ -115,11 +114,19 @@ def snapshot(machine: Machine, outputs: list[Path], md: Minidocker) -> dict[str,
                                            check=False)  # fmt: skip
     for number, out in enumerate(outputs, 1):
         for name, text in re.findall(r"^@ (\w+)\n(.*?)(?=^@ |\Z)", out.read_text(), re.MULTILINE | re.DOTALL):
-            found[f"{number} {name}"] = text
+            if name != "end":  # what comes then is of the end
+                found[f"{number} {name}"] = text
     for id, name in list(machine.names.items()):
         if len(id) == 64:
             found[f"{name} cgroup files"] = cgroup_files(md, id)
-    return {name: normal(name, text, machine.names) for name, text in found.items()}
+    return {name: text if name.startswith("host ") else normal(name, text, machine.names) for name, text in found.items()}
+
+
+def host(machine: Machine) -> dict[str, Any]:
+    """The host's part of it."""
+    at_rest(machine)
+    return {f"host {name}": normal(f"host {name}", machine.sh(command, check=False), machine.names)
+            for name, command in _OF_THE_HOST.items()}  # fmt: skip
 
 
 # What counts or passes, or is of the processes themselves (their number differs: the script's unshare is in the cgroup, too).
@@ -191,7 +198,7 @@ def renamed(script: str, there: Machine, here: Machine) -> str:
     for id, called in there.names.items():
         script = script.replace(id, ids.get(called, id))
     for called, pid in there.pids.items():
-        script = re.sub(rf"(/proc/|--target |netns ){pid}\b", rf"\g<1>{here.pids[called]}", script)
+        script = re.sub(rf"(/proc/|--target |netns |kill -\w+ |--pid=){pid}\b", rf"\g<1>{here.pids[called]}", script)
     return script
 
 

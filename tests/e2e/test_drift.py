@@ -39,6 +39,16 @@ CASES: dict[str, list[Words]] = {
     "several bridges": [SIX, create("--internal", "--subnet", "10.7.0.0/24", "in"),
                         run("--net", "in", "--net", "six:alias=x,gw-priority=5", "--net", "br0", "-p", "8080:80")],
     "two on one bridge": [run(), run("-p", "8080:80", name="two")],
+    "connect": [SIX, run("-p", "8080:80"), ("network", "connect", "--gw-priority", "5", "--alias", "x", "six", "one")],
+    "disconnect": [create("--subnet", "10.7.0.0/24", "in"), run("--net", "in", "--net", "br0:gw-priority=5", "-p", "8080:80"),
+                   ("network", "disconnect", "br0", "one")],
+    "connect to a cable, to a wire": [
+        create("-d", "ptp", "--subnet", "10.8.0.0/24", "cable"), create("-d", "macvlan", "-o", "parent=lan0", "lan"), run("--net", "none"),
+        run("--net", "cable", name="two"), ("network", "connect", "cable", "one"), ("network", "connect", "lan", "one"),
+        ("network", "disconnect", "cable", "two")],
+    "stop, rm": [SIX, run("-p", "8080:80"), run("--net", "six", "--net", "br0", name="two"), ("stop", "-t", "0", "one"),
+                 ("rm", "-f", "two"), ("network", "rm", "br0")],
+    "the last network goes": [SIX, create("--subnet", "10.7.0.0/24", "in"), ("network", "rm", "six"), ("network", "rm", "in")],
     "ptp, the first": [create("-d", "ptp", "--subnet", "10.8.0.0/24", "cable"), run("--net", "cable")],
     "ptp, both, IPv6": [create("-d", "ptp", "--ipv6", "--subnet", "10.8.0.0/24", "--subnet", "fd00:8::/64", "cable"),
                         run("--net", "cable"), run("--net", "cable", name="two")],
@@ -85,12 +95,20 @@ def test_what_is_printed_is_what_is_done(md: Minidocker, busybox: Path, tmp_path
                 _do_both(md, actual, typed, words, tmp_path / str(number))
         with ThreadPoolExecutor(2) as both:
             a, b = both.map(lambda one: drift.snapshot(*one, md), ((actual, outputs[0]), (typed, outputs[1])))
-        assert len([name for name in a if name.endswith(" status")]) == len(outputs[0])
+        assert len([name for name in a if name.endswith(" status")]) == len(outputs[0]) == len([one for one in commands if one[0] == "run"])
         differing = {name: drift.difference(a[name], b.get(name)) for name in a if a[name] != b.get(name)}
         assert not differing and a.keys() == b.keys(), "\n".join(f"{name}:\n{text}" for name, text in differing.items())
-        for machine in (actual, typed):  # both end as their containers do
+        for machine in (actual, typed):
             machine.sh(f"pkill -KILL -x -f 'sleep {drift.MARK}'; :")
         poll(lambda: not md.cgroups(), "no cgroup is left")
+        poll(lambda: all(one.poll() is not None for machine in (actual, typed) for one in machine.background), "both have ended")
+        if any(words[:2] == ("network", "connect") for words in commands):
+            return  # a script takes away what it has made, and knows nothing of what came later
+        # what either leaves behind when its containers have ended is the same, too
+        with ThreadPoolExecutor(2) as both:
+            a, b = both.map(drift.host, (actual, typed))
+        differing = {name: drift.difference(a[name], b[name]) for name in a if a[name] != b[name]}
+        assert not differing, "\n".join(f"{name}:\n{text}" for name, text in differing.items())
     finally:
         actual.close()
         typed.close()
@@ -164,7 +182,7 @@ def _run_both(
     assert shown.returncode == 0, shown.stdout
     for out in (outputs[0], outputs[1]):
         out.append(place / f"out{len(outputs[0]) + len(outputs[1])}")
-    actual.start(outputs[0][-1], *md.argv("run", "--rm", *words[1:]))
+    actual.start(outputs[0][-1], *md.argv("run", *words[1:]))
     script = drift.renamed(script, actual, typed)
     [container] = json.loads(actual.do(*md.argv("inspect", name)))
     drift.know(actual, container["Id"], name)
@@ -179,9 +197,12 @@ def _run_both(
 
 
 def _do_both(md: Minidocker, actual: drift.Machine, typed: drift.Machine, words: Words, place: Path) -> None:
-    done = subprocess.run(actual.argv(*md.argv(*words[:2], "--explain", *words[2:])), capture_output=True, text=True, timeout=60)
+    command = 2 if words[0] == "network" else 1
+    argv = actual.argv(*md.argv(*words[:command], "--explain", *words[command:]))
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     # what a notice says is no step
     steps = re.sub(r"^minidocker: .*\n", "", done.stderr, flags=re.MULTILINE)
-    typed.do("bash", "-euo", "pipefail", drift.write(place, drift.renamed(steps, actual, typed)))
+    how = "-euo" if words[0] == "network" else "-uo"  # what ends a container finds gone what the script, which ends as well, takes away
+    typed.do("bash", how, "pipefail", drift.write(place, drift.renamed(steps, actual, typed)), check=how == "-euo")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
-from minidocker.errors import KernelError, MinidockerError
-from minidocker.plan import CHILD, At, Plan, Step, quote
+from minidocker.errors import KernelError, MinidockerError, NotFoundError
+from minidocker.plan import CHILD, At, Plan, Step, inline, quote
 
 
 class Effect(Step):
@@ -72,3 +74,21 @@ def test_explain_groups_by_title_and_gives_the_reason() -> None:
 )
 def test_quote(word: str, quoted: str) -> None:
     assert quote(word) == quoted
+
+
+@pytest.mark.parametrize("text", ["plain", "a\tb\nc\n", "it's \\n not\n", "a 'b'\n$HOME `id` \"\n"])
+def test_inline_is_one_line_and_the_same_to_bash(text: str) -> None:
+    assert "\n" not in inline(text)
+    assert subprocess.run(["bash", "-c", f"printf %s {inline(text)}"], capture_output=True, text=True).stdout == text
+
+
+def test_a_plan_that_takes_away_does_not_stop() -> None:
+    log: list[str] = []
+    plan = Plan([Effect("a", log, OSError(16, "x")), Effect("b", log, NotFoundError("gone")), Effect("c", log)])
+    assert plan.clear(At()) == ["do a: device or resource busy"]
+    assert log == ["+c"]
+
+
+def test_explain_knows_the_pid() -> None:
+    step = Effect('"$PID" $PID', [])
+    assert "do 7 7\n" in Plan([step]).explain(7) and 'do "$PID" $PID\n' in Plan([step]).explain()
