@@ -67,8 +67,7 @@ class Launch:
         self.state = self._state_in(directory, own, manager.word if face.hierarchies else "")
         self._start.listens = self.state.listens = has_listener(filter)
         self.seldom = self._seldom(filter)
-        sealed = not die_with_parent  # else whoever watches over it executes our interpreter as long as it lives: it cannot be written to
-        program, *rest = program_steps(spec["process"], self.theirs, filter, die_with_parent, lasting, self.seldom, sealed)
+        program, *rest = program_steps(spec["process"], self.theirs, filter, die_with_parent, lasting, self.seldom)
         rooted = self._filesystem(face, not any(entry["type"] == "cgroup" for entry in linux["namespaces"]))
         # in the order a reader wants to meet them; each actor runs its own, the network and the mounts at the same time
         self.plan = Plan(
@@ -236,17 +235,15 @@ def program_steps(
     die_with_parent: bool = False,
     lasting: Lasting | None = None,
     seldom: Seldom | None = None,
-    sealed: bool = False,
 ) -> list[Step]:
-    """The last slice of a child, an init's and an exec's alike: find the program, wait, drop privileges, execve; `sealed`: by a program
-    that is nobody's (stub.py)."""
+    """The last slice of a child, an init's and an exec's alike: find the program, wait, drop privileges, execve."""
     lasting = lasting or Lasting()
     program = init.FindProgram(process, channel, lasting.listener)
     detach = init.Detach(process["cwd"], channel, lasting.preserve_fds, die_with_parent)
     first, listening, starting = (seldom.privileged, seldom.listening, seldom.starting(filter, detach)) if seldom else ((), None, [])
-    confinement = privileges.plan(process, filter, detach, first, listening, sealed).steps
+    confinement = privileges.plan(process, filter, detach, first, listening, deferred=True).steps
     late = [step.filter for step in confinement if isinstance(step, privileges.Seccomp) and step.deferred]
-    return [program, *starting, *confinement, init.Execute(process, program, sealed, *late)]
+    return [program, *starting, *confinement, init.Execute(process, program, *late)]
 
 
 def asks(spec: dict[str, Any], filter: tuple[bytes, int] | None) -> bool:

@@ -78,9 +78,8 @@ class Entry:
         detached: bool = False,
         preserve_fds: int = 0,
         seccomp: dict[str, Any] | None = None,
-        sealed: bool = False,
     ) -> None:
-        """`seccomp` is the profile that `filter` was made of, for a listener that is named in it; `sealed` as for program_steps."""
+        """`seccomp` is the profile that `filter` was made of, for a listener that is named in it."""
         self.container = state.open()
         self.stdio = stdio
         self.listens = has_listener(filter)
@@ -106,7 +105,7 @@ class Entry:
                 *(seldom.first if seldom else ()),
                 Join(state.pid, self.container, state.keyring),
                 *terminal,
-                *program_steps(process, self.theirs, filter, lasting=Lasting(preserve_fds=preserve_fds), seldom=seldom, sealed=sealed),
+                *program_steps(process, self.theirs, filter, lasting=Lasting(preserve_fds=preserve_fds), seldom=seldom),
             ]
         )
         self.pidfd = self.pid = self.terminal = -1

@@ -15,7 +15,7 @@ import stat
 from minidocker.errors import KernelError, MinidockerError, TargetNotExecutable, TargetNotFound
 from minidocker.kernel import libc
 from minidocker.plan import CHILD, EXEC, FILESYSTEM, PROGRAM, At, Plan, Step, quote
-from minidocker.runtime import handover, sync
+from minidocker.runtime import handover, stub, sync
 from minidocker.runtime.mounts import make_in_root
 from minidocker.runtime.privileges import exportable
 
@@ -227,20 +227,13 @@ class Execute(Step):
     title = EXEC
     why = "the program takes over this process, and has the environment that it is given alone"
 
-    def __init__(
-        self, process: dict[str, Any], program: FindProgram, sealed: bool = False, filter: Filter | None = None
-    ) -> None:
-        """`sealed`: by the stub (stub.py), as the container may reach our interpreter otherwise; `filter` is then loaded by that."""
+    def __init__(self, process: dict[str, Any], program: FindProgram, filter: Filter | None = None) -> None:
+        """By the stub (stub.py), as the container may reach our interpreter otherwise; `filter` is loaded by that."""
         self.args: list[str] = process["args"]
         self.env = [os.fsencode(v) for v in process.get("env", [])]
         self.environment = {name: value for name, _, value in (v.partition(b"=") for v in self.env)}
         self.program = program
         self.filter = filter
-        self.by_stub = None
-        if sealed:
-            from minidocker.runtime import stub
-
-            self.by_stub = stub.execute
 
     def shell(self) -> str:
         env = " ".join(quote(variable) for variable in map(os.fsdecode, self.env) if exportable(variable))
@@ -256,9 +249,7 @@ class Execute(Step):
         if self.program.home:
             self.environment[b"HOME"] = self.program.home
         try:
-            if self.by_stub is not None:
-                self.by_stub(path, self.args, self.environment, self.program.channel.fileno(), self.filter)
-            os.execve(path, self.args, self.environment)
+            stub.execute(path, self.args, self.environment, self.program.channel.fileno(), self.filter)
         except OSError as error:
             raise exec_failure(path, error) from error
 

@@ -8,8 +8,8 @@ comes a process of a file that is nobody's: sealed, in memory, made for this sta
     python ── execveat(memory file) ──► stub ── fcntl(channel, close on exec) ─ seccomp ─ execve(program) ──► program
                                           └── on failure: one message on the channel, "X" path errno, and exit
 
-Nor is the stub within the container's reach: who traced it before it has loaded the filter would be free of that (CVE-2016-9962). The kernel
-makes a process not dumpable when it executes what it may not read (fs/exec.c, would_dump), so the file may be executed and not read.
+Nor is the stub within the container's reach: who traced it before it has loaded the filter would be free of that (CVE-2016-9962). The
+kernel makes a process not dumpable when it executes what it may not read (fs/exec.c, would_dump): so the file's mode is 0111.
 
 There is no race, as it does not matter what `program` is when execve comes. A stub that was executed by its own execve, as the script's
 interpreter, knows it by the channel that was closed, and ends with 126. It costs 0.15 ms (a second interpreter from a read-only

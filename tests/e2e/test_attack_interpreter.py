@@ -67,9 +67,42 @@ def by(interpreter: Path, md: Minidocker, *words: object) -> subprocess.Complete
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_run_of_minidocker(md: Minidocker, interpreter: Path, volume: Path) -> None:
-    done = by(interpreter, md, "run", "--rm", "--net", "none", "-e", "SECONDS=3", volume / "evil")
-    assert "written" not in done.stdout
+def test_a_program_that_is_proc_self_exe_executes_nothing_of_ours(md: Minidocker, interpreter: Path, volume: Path) -> None:
+    """Nor would it do that monitors execute the file: in the moment in which one is killed its container could write to it."""
+    evil = volume / "evil"
+    for _ in range(5):
+        done = by(interpreter, md, "run", "--rm", "--net", "none", "-e", "SECONDS=3", evil)
+        assert (done.returncode, done.stdout) == (126, ""), done
+    assert by(interpreter, md, "run", "-d", "--net", "none", "--name", "one", "-v", f"{volume}:/v", "sleep", "1000").returncode == 0
+    md("exec", "one", "ln", "-s", "/proc/self/exe", "/tmp/link")
+    for program in ("/v/evil", "/tmp/link"):
+        for _ in range(5):
+            done = by(interpreter, md, "exec", "-e", "SECONDS=3", "one", program, "-c", "print(1)")
+            assert (done.returncode, done.stdout) == (126, ""), done
+
+
+@pytest.mark.parametrize("way", ["script", "link"])
+def test_a_bundle_whose_program_is_proc_self_exe_executes_nothing_of_ours(oci: Oci, way: str) -> None:
+    """By run, by create and start, and by exec, again and again."""
+    bundle = oci.bundle("c", "/shared/evil")
+    if way == "link":
+        (bundle.shared / "evil").symlink_to("/proc/self/exe")
+    else:
+        (bundle.shared / "evil").write_text(EVIL)
+        (bundle.shared / "evil").chmod(0o755)
+    for _ in range(5):
+        done = bundle.run(check=False)
+        assert (done.returncode, done.stdout) == (126, ""), done
+    bundle.create()
+    oci("start", "c")
+    oci.until("c", "stopped")
+    oci("delete", "c")
+    bundle.config["process"]["args"] = ["sleep", "1000"]
+    bundle.create()
+    oci("start", "c")
+    for _ in range(5):
+        done = oci("exec", "c", "/shared/evil", check=False)
+        assert (done.returncode, done.stdout) == (126, ""), done
 
 
 # Whoever execs into this container: what does it execute, and what lets itself be looked at?

@@ -34,7 +34,7 @@ def entered(container: Container, *args: str, filter: tuple[bytes, int] | None =
     if child == 0:
         process = {"args": list(args), "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}, "noNewPrivileges": True}
         try:
-            entry = Entry("one", container.launch.state, process, cgroups.detect(), filter, (null, writer, writer), sealed=True)
+            entry = Entry("one", container.launch.state, process, cgroups.detect(), filter, (null, writer, writer))
             entry.run()
             code = os.waitstatus_to_exitcode(os.waitpid(entry.pid, 0)[1])
             if code:

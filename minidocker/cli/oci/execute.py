@@ -41,7 +41,7 @@ def execute(call: Call) -> int:
     profile = document["linux"].get("seccomp")
     filter = filters.cached(profile, store.filters) if profile else None
     face = cgroups.detect() if known.cgroup else cgroups.Face([])
-    entry = Entry(known.id, known, process, face, filter, (0, 1, 2), preserve_fds=preserved, seccomp=profile, sealed=True)
+    entry = Entry(known.id, known, process, face, filter, (0, 1, 2), preserve_fds=preserved, seccomp=profile)
 
     def ready() -> None:
         terminal.send(entry.terminal)
