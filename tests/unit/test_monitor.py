@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -314,7 +315,9 @@ class Run:
 
 
 @pytest.fixture
-def run(log: Log) -> Iterator[Callable[..., Run]]:
+def run(log: Log, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Run]]:
+    # a monitor ignores SIGTERM; here it is a thread, which has no say in that (signal(2) by way of Python)
+    monkeypatch.setattr(monitor, "_signal", SimpleNamespace(**{**vars(monitor._signal), "signal": lambda number, action: None}))
     runs: list[Run] = []
 
     def start(child: Callable[[], None], **options: bool) -> Run:
