@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.oci import Bundle, Oci
+from tests.e2e.support import Terminal
 
 SECONDS = 4.0  # what a race is given; each has many rounds in that
 
@@ -97,10 +98,10 @@ def gigabytes(path: Path) -> None:
 
 
 def replace(path: Path, make: Callable[[Path], object]) -> None:
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
     make(path)
 
 
@@ -171,3 +172,126 @@ def test_cve_2023_27561_proc_swapped_while_it_is_made_is_never_left_unmasked(oci
                     assert sum(line[1] == mount for line in lines) == len(there), "one over each path"
                 oci("delete", "--force", "c")
     assert made
+
+
+# --- mount points and what is made for them -------------------------------------------------------------------------------------------
+
+
+def test_cve_2021_30465_a_target_swapped_for_a_link_is_mounted_on_in_the_container_alone(oci: Oci, victim: Path) -> None:
+    """Another container that has the same volume swaps the directory for a link to the host's, again and again."""
+    bundle = oci.bundle("c", "true")
+    (bundle.shared / "place").mkdir()
+    (bundle.shared / "link").symlink_to("/" + "../" * 20 + str(victim)[1:])
+    bundle.config["mounts"].append({"destination": "/shared/place", "type": "tmpfs", "source": "tmpfs"})
+    bundle.config["mounts"].append({"destination": "/shared/place/below", "type": "bind", "source": "/etc", "options": ["bind"]})
+    made = 0
+    with swapping(bundle.shared / "place", bundle.shared / "link"):
+        for _ in rounds():
+            done = bundle.create(check=False)
+            assert orderly(done), done.stderr
+            if done.returncode == 0:
+                made += 1
+                below = {"/", "/proc", "/dev", "/dev/pts", "/shared", "/tmp"}
+                rest = mounts_of(oci.state("c")["pid"]) - below
+                assert all(path.startswith(("/shared/", str(victim))) for path in rest), rest
+                oci("delete", "--force", "c")
+    assert made
+
+
+@pytest.mark.parametrize("missing", ["place/new", "place/new/deep/file"])
+def test_cve_2024_45310_what_is_missing_behind_a_racing_link_is_made_in_the_container_alone(oci: Oci, victim: Path, missing: str) -> None:
+    bundle = oci.bundle("c", "true")
+    (bundle.shared / "place").mkdir()
+    (bundle.shared / "link").symlink_to(victim)
+    bundle.config["mounts"].append({"destination": f"/shared/{missing}", "type": "bind", "source": "/etc/hostname", "options": ["bind"]})
+    with swapping(bundle.shared / "place", bundle.shared / "link"):
+        for _ in rounds():
+            done = bundle.run(check=False)
+            assert orderly(done), done.stderr
+            shutil.rmtree(bundle.shared / "place/new", ignore_errors=True)
+
+
+def test_cve_2025_52565_the_console_is_bound_over_nothing_of_the_host_s(oci: Oci, tree: Path, victim: Path) -> None:
+    """/dev is the root file system's own, and its /dev/console is swapped for a link while the terminal is made."""
+    bundle = guarded(oci.bundle("c", terminal=True), "tty; ( : >> /proc/sys/kernel/core_pattern ) 2> /dev/null && echo writable; true")
+    bundle.config["mounts"] = [entry for entry in bundle.config["mounts"] if entry["destination"] != "/dev"]
+    (tree / "dev/console").touch()
+    (tree / "dev/link").symlink_to(victim / "file")
+    (tree / "dev/pts").mkdir(exist_ok=True)
+    with swapping(tree / "dev/console", tree / "dev/link"):
+        for _ in rounds():
+            with Terminal(oci.argv("run", "--bundle", bundle.write(), "c")) as terminal:
+                code = terminal.wait()
+                assert code in (0, 1, 125) and b"writable" not in terminal.shown and b"internal" not in terminal.shown, terminal.shown
+                assert code or b"/dev/pts/0" in terminal.shown, terminal.shown
+
+
+# --- hostile root file systems --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["dev", "proc", "sys", "etc", "etc/passwd", "etc/group", "etc/nsswitch.conf", "bin/sh"])
+def test_cve_2019_14271_and_2024_9676_a_hostile_root_file_system_neither_hangs_nor_leads_out(
+    oci: Oci, tree: Path, victim: Path, place: str
+) -> None:
+    """Nothing in it is opened to be read, nor waited for, nor followed to the host. HOME is looked up in /etc/passwd: that is in bounds."""
+    for make in (os.mkfifo, gigabytes, link_to(victim), link_to(victim / "file"), link_to("/" + "../" * 20 + str(victim)[1:]),
+                 link_to("/proc/self/fd/0"), link_to("/proc/self/root"), link_to(f"/{place}")):  # fmt: skip
+        (tree / place).parent.mkdir(parents=True, exist_ok=True)
+        replace(tree / place, make)
+        bundle = guarded(oci.bundle("c"), "true")
+        bundle.config["mounts"].append({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]})
+        done = bundle.run(check=False)
+        assert orderly(done), (make, done)
+        left = oci("list", "-q").stdout.split()
+        assert left == []
+
+
+def test_cve_2024_21626_no_descriptor_of_ours_or_the_caller_s_is_a_working_directory(oci: Oci) -> None:
+    held = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in ("/", "/etc", "/sys/fs/cgroup")]
+    try:
+        look = ["sh", "-c", "pwd; ls -d /proc/self/cwd/etc /proc/self/cwd/../../../etc/shadow; ls /proc/self/fd"]
+        oci.running("lasting")
+        for number in (*range(3, 12), *held):
+            cwd = f"/proc/self/fd/{number}"
+            bundle = oci.bundle("c", *look, cwd=cwd)
+            assert not bundle.run(check=False, pass_fds=held).stdout, cwd
+            assert not oci("exec", "--cwd", cwd, "lasting", *look, check=False, pass_fds=held).stdout, cwd
+        said = oci("exec", "lasting", "ls", "/proc/self/fd", pass_fds=held).stdout.split()
+        assert said == ["0", "1", "2", "3"], "3 is what ls reads with"
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def test_cve_2022_29162_nothing_is_inherited(oci: Oci) -> None:
+    """Neither capabilities nor groups of whoever starts it, by run and by exec; and the default configuration's cgroups are read-only."""
+    before = os.getgroups()
+    os.setgroups([4242])
+    try:
+        bundle = oci.bundle("c", "grep", "-E", "CapInh|CapAmb|Groups", "/proc/self/status")
+        said = [bundle.out()]
+        oci.running("lasting")
+        said.append(oci("exec", "lasting", "grep", "-E", "CapInh|CapAmb|Groups", "/proc/self/status").stdout.rstrip("\n"))
+    finally:
+        os.setgroups(before)
+    for text in said:
+        values = dict(line.split(":") for line in text.splitlines())
+        assert values["CapInh"].strip() == values["CapAmb"].strip() == "0" * 16 and values["Groups"].split() in ([], ["0"]), text
+
+
+@pytest.mark.parametrize(("words", "code"), [(["true"], 0), (["no-such"], 127), (["/etc/passwd"], 126)])
+def test_cve_2019_14271_after_joining_nothing_is_loaded(oci: Oci, tmp_path: Path, words: list[str], code: int) -> None:
+    """strace of exec, its errors too: between setns and execveat nothing is opened but below /proc. HOME is given: it would be looked up in
+    /etc/passwd, which is no code."""
+    oci.running("c", env=["PATH=/bin", "HOME=/"])
+    argv = ["strace", "-ff", "-o", str(tmp_path / "trace"), "-e", "trace=open,openat,openat2,execve,execveat,setns,connect,socket"]
+    done = subprocess.run([*argv, "--", *oci.argv("exec", "c", *words)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=60, check=False)  # fmt: skip
+    assert done.returncode == code, done.stderr
+    [joined] = [text for text in (path.read_text() for path in tmp_path.glob("trace.*")) if "CLONE_NEWNS" in text]
+    lines = joined.splitlines()
+    for line in lines[max(at for at, line in enumerate(lines) if line.startswith("setns(")) + 1 :]:
+        if line.startswith("execveat("):
+            break
+        if line.startswith(("open", "connect", "socket")):
+            assert line.split('"')[1] == "/" or line.split('"')[1].startswith("/proc/"), line
