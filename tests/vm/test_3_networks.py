@@ -64,7 +64,7 @@ def test_published_ports_and_names(outside: str, br_netfilter: bool, md: Minidoc
     itself = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 20 192.0.2.1 8080"
     assert md("exec", "web", "sh", "-c", itself).stdout.endswith("\nweb\n"), "the container itself, by the same way"
     md("rm", "-f", "web")
-    assert "refused" in get(md, "http://192.0.2.1:8080/", netns=outside)
+    assert "curl: (7)" in get(md, "http://192.0.2.1:8080/", netns=outside), "refused, not dropped"
 
 
 def test_networks_are_apart_and_the_way_out_is_masked(
