@@ -249,7 +249,7 @@ NETWORK_CAPTURE = Command(
     least=1,
     most=-1,
     examples=(
-        ("a filter: host, net, port (after src or dst, too), proto, and, or, not, parentheses", "minidocker network capture web host db"),
+        ("a filter: host, net, port, src, dst, proto, and, or, not, parentheses", "minidocker network capture web host db"),
         ("without DNS; ip ip6 arp tcp udp icmp icmp6 sctp dns are protocols", "minidocker network capture br0 'udp and not port 53'"),
         ("into another program", "minidocker network capture -w - web tcp port 80 | tshark -r -"),
     ),
@@ -261,7 +261,7 @@ NETWORK_GRAPH = Command(
     "plain_view",
     "graph",
     (
-        Option("--format FORMAT", "tree, svg, png, dot, mermaid or json (default: by FILE's name, else tree)",
+        Option("--format FORMAT", "tree (default), svg, png, dot, mermaid or json",
                complete=("tree", "svg", "png", "dot", "mermaid", "json")),
         Option("--live", "Go on, with packets and bytes a second"),
         Option("-o, --output FILE", "Write to this file", complete="file"),

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -213,8 +214,10 @@ def test_with_nobody_left_it_is_let_go(sockets: Sockets) -> None:
 
 
 @pytest.fixture
-def watched(tmp_path: Path) -> Iterator[tuple[int, Monitor, threading.Thread, Sockets]]:
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, Monitor, threading.Thread, Sockets]]:
     """A child's pid, the monitor that watches it with an activation, the thread, and the sockets."""
+    # a monitor ignores SIGTERM; here it is a thread, which has no say in that (signal(2) by way of Python)
+    monkeypatch.setattr(monitor, "_signal", SimpleNamespace(**{**vars(monitor._signal), "signal": lambda number, action: None}))
     sockets = Sockets(tmp_path)
     child = os.fork()
     if child == 0:

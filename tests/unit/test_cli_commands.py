@@ -410,7 +410,7 @@ def test_info_and_version(engine: Engine, minidocker_: Run) -> None:
         (["rnu", "x"], "unknown command `minidocker rnu`", "did you mean `minidocker run`?"),
         (["./server", "x"], "unknown command `minidocker ./server`", "did you mean `minidocker run ./server`?"),
         (["qqq"], "unknown command `minidocker qqq`", "see `minidocker --help`"),
-        (["network", "craete"], "unknown command `minidocker network craete`", "did you mean `minidocker network create`?"),
+        (["network", "creat"], "unknown command `minidocker network creat`", "did you mean `minidocker network create`?"),
         (["run", "--detatch", "x"], "`minidocker run`: unknown option `--detatch`", "did you mean `--detach` or `--detach-keys`?"),
         (["run", "-Z", "x"], "`minidocker run`: unknown option `-Z`", "see `minidocker run --help`"),
         (["--rot", "x", "ps"], "`minidocker`: unknown option `--rot`", "did you mean `--root`?"),

@@ -364,8 +364,8 @@ def test_the_whole_plan_as_commands(v2: cgroups.Face, tmp_path: Path, monkeypatc
         shown.splitlines()[4],
     ]
     assert "BPF_CGROUP_DEVICE" in shown and "allow c 1:3 rwm" in shown
-    assert shown.splitlines()[5] == f"for file in {root}/{NAME}/cgroup.procs; do echo $PID > $file; done"
-    assert Plan(cgroup.join(CHILD).steps).steps[0].shell() == f"for file in {root}/{NAME}/cgroup.procs; do echo 0 > $file; done"
+    assert shown.splitlines()[5] == f"for file in {root}/{NAME}/cgroup.procs; do echo \"$PID\" > \"$file\"; done"
+    assert Plan(cgroup.join(CHILD).steps).steps[0].shell() == f"for file in {root}/{NAME}/cgroup.procs; do echo 0 > \"$file\"; done"
 
 
 # Conversions.
