@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -112,8 +113,8 @@ def test_setpriv_line_does_the_same() -> None:
     }
     fields = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs")
     program = ["grep", "-E", "^(" + "|".join(fields) + "):", "/proc/self/status"]
-    (line,) = [step.shell() for step in privileges.plan(process, None).steps if step.shell().startswith("launch=")]
-    code, said, _ = kernel.run_tool(["bash", "-c", f'{line}; exec "${{launch[@]}}" "$@"', "_", *program])
+    (line,) = [step.shell() for step in privileges.plan(process, None).steps if "setpriv --" in step.shell()]
+    code, said, _ = kernel.run_tool(["env", f"PROGRAM=exec {shlex.join(program)}", "bash", "-c", line])
     assert code == 0
 
     def child() -> Any:
