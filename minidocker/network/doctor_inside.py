@@ -116,8 +116,8 @@ class Inside:
 
 
 def duplicates(every: Iterable[Inside]) -> Iterator[Finding]:
-    """Addresses and MACs that two containers of one network have."""
-    seen: dict[tuple[str, str], str] = {}
+    """Addresses and MACs that two containers of one network have; the one that was leased it is named first."""
+    seen: dict[tuple[str, str], tuple[str, bool]] = {}
     for inside in every:
         for network, endpoint in inside.members:
             link = inside.links.get(endpoint.interface)
@@ -125,9 +125,10 @@ def duplicates(every: Iterable[Inside]) -> Iterator[Finding]:
                 continue
             mine = [address.ip for address in inside.addresses if address.index == link.index and not address.ip.startswith("fe80:")]
             for what in (*mine, link.mac):
-                other = seen.setdefault((network.name, what), inside.name)
+                leased = what in (endpoint.ip, endpoint.ip6, endpoint.mac)
+                other, others_lease = seen.setdefault((network.name, what), (inside.name, leased))
                 if other != inside.name:
-                    yield causes.duplicate(network, what, other, inside.name)
+                    yield causes.duplicate(network, what, *((other, inside.name) if others_lease else (inside.name, other)))
 
 
 def _lines(path: str) -> list[str]:
