@@ -21,6 +21,12 @@ def rootfs(tmp_path: Path) -> Path:
     return make_rootfs(tmp_path)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def private_mounts() -> None:
+    """`ip netns add`, in another file's tests, makes /run/netns a shared mount, and the kernel has no way to make it the same one again."""
+    libc.mount(None, b"/", None, 1 << 18 | 1 << 14, None)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     mounts, descriptors = Path("/proc/self/mountinfo").read_text(), len(os.listdir("/proc/self/fd"))
