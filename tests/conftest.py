@@ -8,6 +8,7 @@ their own, whose hash names the cgroup subtree, and the suite fails if one is le
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -32,6 +33,8 @@ collect_ignore = [] if pretend.is_thrown_away() else ["vm"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's job in the background ignores it, and so would all that tests start
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.geteuid() == 0 and not pretend.is_thrown_away():
         pretend.enter()
         for directory in filter(os.path.isdir, OTHER_ENGINES):
