@@ -26,29 +26,32 @@ def examine(host: Host, reference: str | None = None) -> list[Finding]:
     every = networks.every(host.state)
     chosen = [networks.find(host.state, reference)] if reference else every
     bridges = [network for network in chosen if network.driver == BRIDGE]
-    found = [] if reference else _of_host(host, every)
+    with Socket() as netlink:
+        links = [Link(body) for body in netlink.dump(links_dump())]
+    found = [] if reference else _of_host(host, every, links)
     if bridges:
         seen, before = others.seen(host.tag), management.recorded(host)
         for network in bridges:
             found += doctor.of_bridge(network, host.tag, forwarding.guarded(before), seen)
-        found += doctor_host.of_bridges(bridges)
+        found += doctor_host.of_bridges(bridges, links)
         if not reference:
             wanted = management.wanted(host, before)
             wanted.keep(network for network in bridges if ownership.ready(network, host.tag).state == ownership.OURS)
             found += doctor_rules.of_tables(host.tag, wanted)
-    found += _of_containers(host, {network.name: network for network in chosen}, [network.gateway for network in every if network.gateway])
+    gateways = [network.gateway for network in every if network.gateway]
+    found += _of_containers(host, {network.name: network for network in chosen}, gateways, links)
     for finding in found:
         if finding.cause in _BY_RELOAD:
             finding.fix = lambda: management.reload(host)
     return found
 
 
-def _of_host(host: Host, every: list[Network]) -> list[Finding]:
-    found = [*doctor_host.of_tables(), *doctor_host.of_ways_out()]
+def _of_host(host: Host, every: list[Network], links: list[Link]) -> list[Finding]:
+    found = [*doctor_host.of_tables(), *doctor_host.of_ways_out(links)]
     if any(network.driver == BRIDGE and not network.internal for network in every):
         found += doctor_host.of_resolvers(occupied.RESOLV_CONF[:1])
     running = {record.id for record in containers.unfinished(host.state)}
-    found += doctor_host.leaked(host.tag, {network.id for network in every} | running)
+    found += doctor_host.leaked(host.tag, {network.id for network in every} | running, links)
     for id, paths in _cgroups(host).items():
         if id not in running:
             finding = causes.leaked("the cgroup of container", id[:12], f"rmdir {' '.join(paths)}")
@@ -80,11 +83,10 @@ def _cgroups(host: Host) -> dict[str, list[str]]:
     return found
 
 
-def _of_containers(host: Host, chosen: dict[str, Network], gateways: list[str]) -> list[Finding]:
+def _of_containers(host: Host, chosen: dict[str, Network], gateways: list[str], links: list[Link]) -> list[Finding]:
     found: list[Finding] = []
     every: list[Inside] = []
-    with Socket() as netlink:
-        ports = {link.name: link for link in map(Link, netlink.dump(links_dump()))}
+    ports = {link.name: link for link in links}
     for id, group in containers.endpoints(host.state).items():
         members = [(chosen[endpoint.network], endpoint) for endpoint in group if endpoint.network in chosen]
         for network, endpoint in members:

@@ -7,6 +7,7 @@ import os
 
 from minidocker.engine import info
 from minidocker.engine.host import Host
+from minidocker.kernel import sysctl
 from minidocker.kernel.packages import install
 
 TYPE_CHECKING = False
@@ -33,11 +34,11 @@ def examine(host: Host) -> list[Check]:
     """All checks, in order."""
     found: dict[str, Any] = info.info(host)
     checks = [*_kernel(found), *_cgroups(found), *_tools(found)]
-    bad = {check.name for check in checks if check.state == BAD}
+    said = {check.found for check in checks}
     for line in found["Off"]:
         what, _, rest = line.partition(": ")
         why, _, mend = rest.partition("; ")
-        if not any(name in line for name in bad):
+        if why not in said:
             checks.append(Check(what, OFF, why, "", mend))
     return checks
 
@@ -49,15 +50,15 @@ def _kernel(found: dict[str, Any]) -> Iterator[Check]:
     lacking = [name for name in _NAMESPACES if not os.path.exists(f"/proc/self/ns/{name}")]
     yield _check("namespaces", not lacking, "all six" if not lacking else f"not {', '.join(lacking)}", "they are what a container is",
                  "a kernel with CONFIG_NAMESPACES and its like")
-    most = _read("/proc/sys/user/max_user_namespaces")
+    most = sysctl.read("user/max_user_namespaces") or "0"
     users = os.path.exists("/proc/self/ns/user") and most != "0"
     yield Check("user namespaces", GOOD if users else OFF, f"up to {most}" if users else "none",
                 "" if users else "containers with uids of their own (the OCI command line's mappings) need them",
                 "" if users else "sysctl -w user.max_user_namespaces=10000")
-    yield _check("overlay", found["Overlay"], "there" if found["Overlay"] else "not there",
+    yield _check("overlay", found["Overlay"], "there" if found["Overlay"] else "the kernel has no overlay file system",
                  "a container's root file system is one", "modprobe overlay")
     library = found["Libraries"]["libseccomp"]
-    said = "the kernel has none" if not found["Seccomp"] else f"libseccomp {library}" if library else "libseccomp is not installed"
+    said = "the kernel has no seccomp" if not found["Seccomp"] else f"libseccomp {library}" if library else "libseccomp is not installed"
     there = bool(found["Seccomp"] and library)
     yield _check("seccomp", there, said, "without it only --security-opt seccomp=unconfined starts", install("libseccomp"))
 
@@ -80,11 +81,3 @@ def _tools(found: dict[str, Any]) -> Iterator[Check]:
 
 def _check(name: str, good: bool, found: str, why: str, mend: str) -> Check:
     return Check(name, GOOD, found) if good else Check(name, BAD, found, why, mend)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip()
-    except FileNotFoundError:
-        return "0"

@@ -9,8 +9,8 @@ from _socket import AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, 
 
 from minidocker.kernel import routes, sysctl
 from minidocker.kernel.netlink import Socket
-from minidocker.kernel.rtnetlink import RT_TABLE_MAIN, Link, Route, links_dump, routes_dump
-from minidocker.network import causes, dns
+from minidocker.kernel.rtnetlink import RT_TABLE_MAIN, Link, Route, link_delete, routes_dump
+from minidocker.network import causes, dns, legacy, occupied
 from minidocker.network.causes import Finding
 from minidocker.network.doctor_mend import Mend
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from minidocker.spec.records import Network
 
-_LEGACY = (("/proc/net/ip_tables_names", "iptables-legacy"), ("/proc/net/ip6_tables_names", "ip6tables-legacy"))
 _COUNT, _MAX = "net/netfilter/nf_conntrack_count", "net/netfilter/nf_conntrack_max"
 _NEARLY = 0.9
 _MOST_PORTS = 1023  # BR_MAX_PORTS less the unused port 0 (net/bridge/br_private.h)
@@ -30,19 +29,15 @@ _PATIENCE = 1.0  # seconds for an answer, twice
 
 def of_tables() -> Iterator[Finding]:
     """Packet filters that nobody sees, and flows that do not fit any more."""
-    for path, program in _LEGACY:
-        tables = _read(path).split()
-        if tables:
-            yield causes.legacy(program, tables)
+    for program, tables in legacy.tables():
+        yield causes.legacy(program, tables)
     count, most = int(sysctl.read(_COUNT) or 0), int(sysctl.read(_MAX) or 0)
     if most and count >= most * _NEARLY:
         yield causes.conntrack_full(count, most)
 
 
-def of_bridges(networks: Sequence[Network]) -> Iterator[Finding]:
-    """Bridges that take few more."""
-    with Socket() as netlink:
-        links = [Link(body) for body in netlink.dump(links_dump())]
+def of_bridges(networks: Sequence[Network], links: Sequence[Link]) -> Iterator[Finding]:
+    """Bridges that take few more. `links`: all of this host."""
     by_name = {link.name: link for link in links}
     for network in networks:
         bridge = by_name.get(network.bridge)
@@ -51,10 +46,10 @@ def of_bridges(networks: Sequence[Network]) -> Iterator[Finding]:
             yield causes.bridge_full(network, ports, _MOST_PORTS)
 
 
-def of_ways_out() -> Iterator[Finding]:
+def of_ways_out(links: Sequence[Link]) -> Iterator[Finding]:
     """Routers that do not answer, and ways in that are not believed: several ways out, of which one is taken, and strict filters."""
+    names = {link.index: link.name for link in links}
     with Socket() as netlink:
-        names = {link.index: link.name for link in map(Link, netlink.dump(links_dump()))}
         ways = [route for route in map(Route, netlink.dump(routes_dump(AF_INET)))
                 if route.prefix == 0 and route.table == RT_TABLE_MAIN and route.devices]  # fmt: skip
         known = {(one.index, one.ip): one.state for one in routes.neighbours(netlink, AF_INET)}
@@ -75,7 +70,7 @@ def _strict(link: str) -> bool:
 
 def of_resolvers(files: Sequence[str]) -> Iterator[Finding]:
     """Each of the host's resolvers is asked something; those that are silent. `files` as /etc/resolv.conf."""
-    servers = list(dict.fromkeys(server for path in files for server in dns.nameservers(_read(path).encode())))
+    servers = list(dict.fromkeys(server for path in files for server in dns.nameservers(occupied.read(path).encode())))
     answered: set[str] = set()
     for _ in range(2):
         answered |= _ask([server for server in servers if server not in answered])
@@ -113,21 +108,9 @@ def _ask(servers: Sequence[str]) -> set[str]:
     return answered
 
 
-def leaked(tag: str, owners: Collection[str]) -> Iterator[Finding]:
+def leaked(tag: str, owners: Collection[str], links: Sequence[Link]) -> Iterator[Finding]:
     """Links that bear our mark and belong to nobody any more. `owners`: ids of networks, and of containers that run."""
-    with Socket() as netlink:
-        links = [Link(body) for body in netlink.dump(links_dump())]
     for link in links:
         mark, _, owner = link.alias.rpartition(":")
         if mark == f"minidocker:{tag}" and owner not in owners:
-            from minidocker.kernel.rtnetlink import link_delete
-
             yield causes.leaked("link", link.name, f"ip link del {link.name}").mended_by(Mend(0, [link_delete(link.index, link.name)]))
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""  # a kernel without it; resolv.conf(5): without the file the resolver asks the local host

@@ -8,7 +8,7 @@ from _socket import AF_INET, AF_INET6
 from minidocker.kernel import rtnetlink
 from minidocker.kernel.netlink import Socket
 from minidocker.kernel.rtnetlink import IFF_UP, RT_TABLE_MAIN, Address, Link, Route
-from minidocker.network import causes
+from minidocker.network import causes, publish
 from minidocker.network.causes import Finding
 from minidocker.network.doctor_mend import Mend
 from minidocker.network.inside import leads_out
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from minidocker.spec.records import Endpoint, Network, Port
-
-_LISTENS = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN; an unconnected UDP socket (proc_net_tcp, net/tcp_states.h)
-_LOOPBACK = ("0100007F", "00000000000000000000000001000000")
 
 
 class Inside:
@@ -99,15 +96,10 @@ class Inside:
 
     def _nobody(self, port: Port) -> bool:
         """Whether no socket of the container would take what is published: none, or one of its loopback alone."""
-        if port.protocol not in _LISTENS:
+        if port.protocol not in publish.LISTED:
             return False  # the kernel may have no SCTP, and then no list of it
-        for family in ("", "6"):
-            for line in _lines(f"/proc/{self.pid}/net/{port.protocol}{family}"):
-                words = line.split()
-                address, number = words[1].split(":")
-                if int(number, 16) == port.container_port and words[3] == _LISTENS[port.protocol] and address not in _LOOPBACK:
-                    return False
-        return True
+        return not any(number == port.container_port and not publish.is_loopback(address)
+                       for address, number, _ in publish.listening(port.protocol, self.pid))  # fmt: skip
 
     def _listens(self, network: Network, endpoint: Endpoint, port: Port) -> Finding:
         finding = causes.refused(self.name, endpoint.ip, port.protocol, port.container_port)
@@ -129,11 +121,3 @@ def duplicates(every: Iterable[Inside]) -> Iterator[Finding]:
                 other, others_lease = seen.setdefault((network.name, what), (inside.name, leased))
                 if other != inside.name:
                     yield causes.duplicate(network, what, *((other, inside.name) if others_lease else (inside.name, other)))
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.readlines()[1:]
-    except (FileNotFoundError, ProcessLookupError):
-        return []  # a kernel without IPv6, or it ended just now

@@ -38,7 +38,7 @@ def occupied(resolv_conf: Sequence[str] = RESOLV_CONF, but: str = "") -> list[Oc
     """Every IPv4 range in use, each with its owner in words: ``route 172.17.0.0/16 dev docker0``, ``address 10.0.0.5/24 dev eth0``,
     ``nameserver 10.1.1.1``; what is on the link called `but` is left out. Default routes, and a VPN's halves of one, are no overlap
     and not listed."""
-    servers = [server for path in resolv_conf for server in nameservers(_read(path)) if not server.startswith("127.")]
+    servers = [server for path in resolv_conf for server in nameservers(read(path)) if not server.startswith("127.")]
     found = _of_the_host(AF_INET, but) + [Occupied(f"{server}/32", f"nameserver {server}") for server in dict.fromkeys(servers)]
     found += [entry for entry in _of_engines() if ":" not in entry.subnet]
     return [entry for entry in sorted(found, key=_order) if ipam.prefix_length(entry.subnet) >= ipam.WIDEST_OCCUPIED]
@@ -109,7 +109,8 @@ def _route_text(route: Route, names: dict[int, str]) -> str:
     return " ".join(words)
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """A resolv.conf."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()

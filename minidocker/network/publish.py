@@ -26,12 +26,12 @@ from minidocker.spec.records import ANY, ANY4, ANY6, Port
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from minidocker.spec.records import Endpoint
 
 _EVERY = (ANY, ANY4, ANY6)
-_PROC_STATE = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN; an unconnected UDP socket (proc_net_tcp, net/tcp_states.h)
+LISTED = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN; an unconnected UDP socket (proc_net_tcp, net/tcp_states.h)
 
 
 def elements(endpoint: Endpoint) -> list[Element]:
@@ -143,17 +143,24 @@ def holder(port: Port, but: Collection[str] = ()) -> str:
 
 def _listeners(port: Port, but: set[str]) -> set[str]:
     """The sockets bound where `port` would be, as links in /proc/PID/fd read, but for those at these addresses."""
-    if port.protocol not in _PROC_STATE:
-        return set()
-    found = set()
-    for family in ("", "6"):
-        for line in _lines(f"/proc/self/net/{port.protocol}{family}"):
+    return {f"socket:[{inode}]" for address, number, inode in listening(port.protocol)
+            if number == port.host_port and address not in but and _meets(address, port.host_ip)}  # fmt: skip
+
+
+def listening(protocol: str, pid: int = 0) -> Iterator[tuple[str, int, str]]:
+    """(address, port, inode) of the sockets that listen in the network namespace of process `pid` (0: ours), none where the protocol is not
+    LISTED. The address is as /proc/net has it, see `_native`."""
+    for family in ("", "6") if protocol in LISTED else ():
+        for line in _lines(f"/proc/{pid or 'self'}/net/{protocol}{family}"):
             words = line.split()
             address, number = words[1].split(":")
-            listens = int(number, 16) == port.host_port and words[3] == _PROC_STATE[port.protocol]
-            if listens and address not in but and _meets(address, port.host_ip):
-                found.add(f"socket:[{words[9]}]")
-    return found
+            if words[3] == LISTED[protocol]:
+                yield address, int(number, 16), words[9]
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address of `listening` is 127.0.0.1 or ::1."""
+    return address in (_native(inet_pton(AF_INET, "127.0.0.1")), _native(inet_pton(AF_INET6, "::1")))
 
 
 def _meets(address: str, host_ip: str) -> bool:
@@ -178,8 +185,8 @@ def _lines(path: str) -> list[str]:
     try:
         with open(path, encoding="ascii") as file:
             return file.readlines()[1:]
-    except FileNotFoundError:
-        return []  # a kernel without IPv6
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # a kernel without IPv6, or it has just ended
 
 
 def _command(pid: str) -> str:

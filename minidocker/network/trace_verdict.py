@@ -18,7 +18,7 @@ from minidocker.kernel.packet import NAMES, TCP, UDP
 from minidocker.kernel.probe import FAILED, REFUSED
 from minidocker.kernel.routes import UNANSWERED
 from minidocker.kernel.rtnetlink import IFF_UP
-from minidocker.network import causes, dns, others
+from minidocker.network import causes, dns, legacy, others
 from minidocker.network.ownership import FAMILY, FRAMES, table
 from minidocker.network.trace_path import ANSWER, ERROR, FORWARD, Passage, Place, next_hop
 from minidocker.network.trace_rules import LAST
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from minidocker.network.trace import Journey
     from minidocker.spec.records import Endpoint, Network
 
-_LEGACY = (("ip_tables_names", "iptables-legacy"), ("ip6_tables_names", "ip6tables-legacy"))
 
 
 def verdict(journey: Journey) -> Finding:
@@ -315,13 +314,4 @@ class _Dead:
     def legacy(self, place: Place) -> list[str]:
         """The other iptables, which nftables does not show."""
         with Visit(place.netns):
-            return [program for name, program in _LEGACY if _read(f"/proc/thread-self/net/{name}").strip()]
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""  # a kernel without it
-
+            return [program for program, _ in legacy.tables()]

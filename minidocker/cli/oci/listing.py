@@ -140,7 +140,7 @@ def pause(call: Call) -> int:
 
     with surroundings.store(call).find(call.arguments[0]) as home:
         home.lock_or_fail("pause")
-        cgroups.detect().freeze(_freezable(home, "pause").cgroup)
+        cgroups.detect().freeze(surroundings.in_cgroup(home, "pause").cgroup)
     return 0
 
 
@@ -150,18 +150,8 @@ def resume(call: Call) -> int:
 
     with surroundings.store(call).find(call.arguments[0]) as home:
         home.lock_or_fail("resume")
-        known = _freezable(home, "resume")
+        known = surroundings.in_cgroup(home, "resume")
         if not is_paused(known):
             raise StateError(f"resume container `{home.id}`: it is not paused")
         cgroups.detect().thaw(known.cgroup)
     return 0
-
-
-def _freezable(home: Home, verb: str) -> State:
-    known = home.state()
-    status = home.status(known)
-    if status not in (state.CREATED, state.RUNNING):
-        raise StateError(f"{verb} container `{home.id}`: container not running: it is {status}")
-    if not known.cgroup:
-        raise StateError(f"{verb} container `{home.id}`: it has no cgroup, which would stop it")
-    return known

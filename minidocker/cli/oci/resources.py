@@ -7,11 +7,11 @@ import time
 
 from minidocker.cli import output
 from minidocker.cli.oci import bundle, surroundings
-from minidocker.errors import StateError, UsageError
+from minidocker.errors import UsageError
 from minidocker.kernel import cgroups
 from minidocker.kernel import process as kernel
 from minidocker.plan import At
-from minidocker.runtime import managers, state, stats
+from minidocker.runtime import managers, stats
 from minidocker.spec import fastjson, oci_config
 
 TYPE_CHECKING = False
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from minidocker.cli.oci.parse import Call
     from minidocker.kernel.cgroups import Face
     from minidocker.runtime.state import State
-    from minidocker.runtime.store import Home
 
 # option -> where in linux.resources
 _FLAGS = {
@@ -40,7 +39,7 @@ def update(call: Call) -> int:
     asked = _resources(call)
     with surroundings.store(call).find(call.arguments[0]) as home:
         home.lock_or_fail("update")
-        known = _with_cgroup(home, "update")
+        known = surroundings.in_cgroup(home, "update")
         if asked.get("devices"):
             # containerd's CRI sends all that the container has; only what differs would be a change
             document = oci_config.configuration(home.configuration(), known.bundle)
@@ -63,21 +62,11 @@ def _resources(call: Call) -> dict[str, Any]:
     return oci_config.resources(fastjson.dumps(asked))
 
 
-def _with_cgroup(home: Home, verb: str) -> State:
-    known = home.state()
-    status = home.status(known)
-    if status not in (state.CREATED, state.RUNNING):
-        raise StateError(f"{verb} container `{home.id}`: container not running: it is {status}")
-    if not known.cgroup:
-        raise StateError(f"{verb} container `{home.id}`: it has no cgroup")
-    return known
-
-
 def events(call: Call) -> int:
     """A line of JSON each time: "stats" at every interval, "oom" when the kernel has killed a process for want of memory; until the
     container ends. With --stats one line."""
     with surroundings.store(call).find(call.arguments[0]) as home:
-        known = _with_cgroup(home, "watch")
+        known = surroundings.in_cgroup(home, "watch")
         interval = _interval(call.text("interval", _DEFAULT_INTERVAL))
         pidfd = known.open()
     face = cgroups.detect()

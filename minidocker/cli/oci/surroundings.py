@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from minidocker.errors import UsageError
+from minidocker.errors import StateError, UsageError
+from minidocker.runtime import state
 from minidocker.runtime.store import Store
 
 TYPE_CHECKING = False
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from minidocker.cli.oci.parse import Call
     from minidocker.kernel import cgroups
     from minidocker.runtime import managers
+    from minidocker.runtime.state import State
+    from minidocker.runtime.store import Home
 
 _ROOT = "minidocker-oci"
 _OWN_CGROUP = "minidocker-oci"  # below it is what asks for no absolute place; it goes with its last child
@@ -27,6 +30,17 @@ def store(call: Call) -> Store:
     if not directory:
         raise UsageError("where are the containers to be kept? XDG_RUNTIME_DIR is not set", "--root DIR")
     return Store(f"{directory}/{_ROOT}")
+
+
+def in_cgroup(home: Home, verb: str) -> State:
+    """The record of a container that runs, or is about to, and has a cgroup: what `verb` is done by. StateError."""
+    known = home.state()
+    status = home.status(known)
+    if status not in (state.CREATED, state.RUNNING):
+        raise StateError(f"{verb} container `{home.id}`: container not running: it is {status}")
+    if not known.cgroup:
+        raise StateError(f"{verb} container `{home.id}`: it has no cgroup")
+    return known
 
 
 def manager(call: Call) -> tuple[managers.Manager, str]:
