@@ -54,6 +54,16 @@ def world() -> Iterator[None]:
 
 
 @pytest.fixture
+def victim(tmp_path: Path) -> Iterator[Path]:
+    """A directory of the host's that must stay as it is."""
+    place = tmp_path / "victim"
+    place.mkdir()
+    (place / "file").write_text("precious")
+    yield place
+    assert os.listdir(place) == ["file"] and (place / "file").read_text() == "precious"
+
+
+@pytest.fixture
 def oci(tmp_path: Path, busybox: Path) -> Iterator[Oci]:
     """minidocker-oci with a root of its own; at the end all containers are deleted, and nothing may be left."""
     runtime = Oci(tmp_path, busybox)

@@ -50,6 +50,17 @@ def picture(md: Minidocker, family: Family | None = None) -> Picture:
     }  # fmt: skip
 
 
+def visible() -> Picture:
+    """What anybody sees of containers that were not cleaned up, whichever data root's."""
+    mounts = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return {
+        "links": sorted(str(link["ifname"]) for link in pretend.ip("link")),
+        "routes": pretend.sh("ip route show table all type unicast"),
+        "namespaces": sorted(os.listdir("/run/netns")),
+        "mounts": sorted(mount for mount in mounts if "minidocker" in mount),
+    }
+
+
 def _steady(link: dict[str, Any]) -> dict[str, Any]:
     """Without what changes by itself: timers, and whether a bridge has a port that is up."""
     def clean(value: Any) -> Any:

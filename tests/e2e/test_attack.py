@@ -36,16 +36,6 @@ def tree(busybox: Path, tmp_path: Path) -> Path:
     return place
 
 
-@pytest.fixture
-def victim(tmp_path: Path) -> Iterator[Path]:
-    """A directory of the host's that must stay as it is."""
-    place = tmp_path / "victim"
-    place.mkdir()
-    (place / "file").write_text("precious")
-    yield place
-    assert os.listdir(place) == ["file"] and (place / "file").read_text() == "precious"
-
-
 def replace(path: Path, make: Callable[[Path], object]) -> None:
     """Put something else at `path`."""
     if path.is_symlink() or path.is_file():

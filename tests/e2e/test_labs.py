@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import pretend
+from tests.e2e.machine import visible
 from tests.e2e.support import launcher
 
 LABS = Path(__file__).resolve().parent.parent.parent / "examples/labs"
@@ -55,13 +56,9 @@ def page(path: Path) -> str:
 
 
 def left() -> dict[str, object]:
-    ours = "minidocker"
     return {
-        "links": sorted(str(link["ifname"]) for link in pretend.ip("link")),
-        "routes": pretend.sh("ip route show table all type unicast"),
-        "namespaces": sorted(os.listdir("/run/netns")),
+        **visible(),
         "nftables": pretend.sh("nft list ruleset"),
-        "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if ours in line),
         "directories": sorted(str(path) for path in Path("/var/tmp").glob("minidocker-lab*")),
     }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import pretend
+from tests.e2e.machine import visible
 
 QUICKSTART = Path(__file__).resolve().parent.parent.parent / "examples/quickstart"
 
@@ -18,16 +19,12 @@ pytestmark = pytest.mark.skipif("MINIDOCKER_BIN" not in os.environ, reason="need
 
 def left() -> dict[str, object]:
     """What a container leaves behind if it leaves anything."""
-    mine = "minidocker"
     return {
-        "links": sorted(str(link["ifname"]) for link in pretend.ip("link")),
-        "routes": pretend.sh("ip route show table all type unicast"),
-        "namespaces": sorted(os.listdir("/run/netns")),
+        **visible(),
         "nftables": pretend.sh("nft list tables"),
-        "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if mine in line),
         "containers": pretend.sh(f"{os.environ['MINIDOCKER_BIN']} ps -aq"),
         "networks": pretend.sh(f"{os.environ['MINIDOCKER_BIN']} network ls"),
-        "cgroups": pretend.sh(f"find /sys/fs/cgroup -mindepth 1 -type d -path '*{mine}*'"),
+        "cgroups": pretend.sh("find /sys/fs/cgroup -mindepth 1 -type d -path '*minidocker*'"),
     }
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from minidocker.kernel import cgroups
 from minidocker.runtime import filters
 from minidocker.runtime.container import Launch
+from minidocker.runtime.enter import Entry
 
 OWN = f"minidocker-test-oci-{os.getpid()}"
 APPLETS = ("sh", "cat", "true", "false", "sleep", "id", "readlink", "ls", "stat", "mount", "grep", "uname", "touch", "mkdir", "env", "head",
-           "wc", "echo", "ip", "nice", "test", "dd", "date", "ln", "rm", "ps", "umount")  # fmt: skip
+           "wc", "echo", "hostname", "ip", "nice", "test", "dd", "date", "ln", "rm", "ps", "umount")  # fmt: skip
 
 
 def make_rootfs(directory: Path) -> Path:
@@ -91,3 +92,26 @@ def run(spec: dict[str, Any], directory: Path, **options: Any) -> str:
     code, output = Container(spec, directory, **options).start().finish()
     assert code == 0, output
     return output
+
+
+def execute(container: Container, process: dict[str, Any], filter: tuple[bytes, int] | None = None, **options: Any) -> str:
+    """What one more process of a container that runs wrote, and it has ended. A child does it: an exec leaves its caller in the container's
+    PID namespace. `options` are Entry's."""
+    reader, writer = os.pipe()
+    null = os.open("/dev/null", os.O_RDONLY)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            entry = Entry("one", container.launch.state, process, cgroups.detect(), filter, (null, writer, writer), **options)
+            entry.run()
+            os.waitpid(entry.pid, 0)
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    os.close(null)
+    with open(reader) as output:
+        said = output.read()
+    assert os.waitpid(child, 0)[1] == 0
+    return said

@@ -15,21 +15,14 @@ from minidocker.plan import NETWORK, At, Plan, Step
 from minidocker.runtime import sync
 from minidocker.runtime.container import Launch
 from minidocker.runtime.state import State
+from tests.kernel.launched import make_rootfs
 
 OWN = f"minidocker-test-{os.getpid()}"
 
 
 @pytest.fixture
 def rootfs(tmp_path: Path) -> Path:
-    """A root with busybox and nothing else."""
-    root = tmp_path / "root"
-    for name in ("bin", "proc", "dev", "sys", "tmp", "etc"):
-        (root / name).mkdir(parents=True)
-    (root / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
-    (root / "bin/busybox").chmod(0o755)
-    for applet in ("sh", "cat", "true", "sleep", "id", "readlink", "hostname"):
-        (root / "bin" / applet).symlink_to("busybox")
-    return root
+    return make_rootfs(tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -16,10 +16,8 @@ from typing import Any
 import pytest
 
 from minidocker.errors import MinidockerError
-from minidocker.kernel import cgroups
 from minidocker.runtime import filters
-from minidocker.runtime.enter import Entry
-from tests.kernel.launched import Container, configuration, make_rootfs
+from tests.kernel.launched import Container, configuration, execute, make_rootfs
 
 # linux/seccomp.h: struct seccomp_notif is 80 bytes, struct seccomp_notif_resp 24
 NOTIF_RECV, NOTIF_SEND = 0xC0502100, 0xC0182101
@@ -114,20 +112,8 @@ def test_an_exec_has_its_own_listener(rootfs: Path, tmp_path: Path) -> None:
     seccomp = profile(tmp_path / "agent", "mkdir", "mkdirat")
     try:
         process = {"args": ["mkdir", "/tmp/x"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}, "noNewPrivileges": True}
-        reader, writer = os.pipe()
-        null = os.open("/dev/null", os.O_RDONLY)
-        child = os.fork()
-        if child == 0:
-            filter = filters.cached(seccomp, str(tmp_path / "filters"))
-            entry = Entry("one", container.launch.state, process, cgroups.detect(), filter, (null, writer, writer), seccomp=seccomp)
-            entry.run()
-            os.waitpid(entry.pid, 0)
-            os._exit(0)
-        os.close(writer)
-        os.close(null)
-        with open(reader) as output:
-            assert "Permission denied" in output.read()
-        assert os.waitpid(child, 0)[1] == 0
+        filter = filters.cached(seccomp, str(tmp_path / "filters"))
+        assert "Permission denied" in execute(container, process, filter, seccomp=seccomp)
         agent.join(10)
         assert agent.state["state"]["status"] == "running"
     finally:

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 from minidocker.errors import KernelError, MinidockerError
-from minidocker.kernel import cgroups
-from minidocker.runtime.enter import Entry
-from tests.kernel.launched import Container, configuration, make_rootfs, run
+from tests.kernel.launched import Container, configuration, execute, make_rootfs, run
 
 
 @pytest.fixture
@@ -141,20 +139,8 @@ def test_an_exec_has_its_processors_and_its_scheduler(rootfs: Path, tmp_path: Pa
             "user": {"uid": 0, "gid": 0}, "execCPUAffinity": {"initial": "0", "final": str(cpu)},
             "scheduler": {"policy": "SCHED_OTHER", "nice": 4},
         }  # fmt: skip
-        reader, writer = os.pipe()
-        null = os.open("/dev/null", os.O_RDONLY)
-        child = os.fork()  # an exec leaves its caller in the container's PID namespace
-        if child == 0:
-            entry = Entry("one", container.launch.state, process, cgroups.detect(), None, (null, writer, writer))
-            entry.run()
-            os.waitpid(entry.pid, 0)
-            os._exit(0)
-        os.close(writer)
-        os.close(null)
-        with open(reader) as output:
-            words = output.read().split()
+        words = execute(container, process).split()
         assert words[:2] == ["Cpus_allowed_list:", str(cpu)] and words[2:][18] == "4", "proc_pid_stat(5): nice"
-        assert os.waitpid(child, 0)[1] == 0
     finally:
         os.kill(container.launch.at.pid, 9)
         container.finish()
