@@ -14,7 +14,8 @@ import sysconfig
 from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403  (the hooks that are not here)
 
-sys.path.append(os.getcwd())  # the source tree, in which every hook is run (PEP 517)
+# The source tree, in which every hook is run (PEP 517), before an older minidocker that is installed where this one is to go.
+sys.path.insert(0, os.getcwd())
 from minidocker.kernel import packages
 
 

@@ -36,11 +36,12 @@ def test_each_family_has_its_own_words(tmp_path: Path, monkeypatch: pytest.Monke
     assert packages.install("nftables", "libseccomp", "gcc", "Python.h", "sys/capability.h") == types
 
 
-def hook(tools: Path, settings: str = "None") -> subprocess.CompletedProcess[str]:
-    """The first hook that pip calls, as pip calls it, with no program on PATH but those in `tools`."""
+def hook(tools: Path, settings: str = "None", installed: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The first hook that pip calls, as pip calls it, with no program on PATH but those in `tools`; `installed` is where packages are."""
     code = f"import backend; print(backend.get_requires_for_build_wheel({settings}))"
-    environment = {**os.environ, "PATH": str(tools), "PYTHONPATH": str(REPOSITORY / "minidocker/packaging")}
-    return subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    path = os.pathsep.join(map(str, filter(None, (REPOSITORY / "minidocker/packaging", installed))))
+    environment = {**os.environ, "PATH": str(tools), "PYTHONPATH": path}
+    return subprocess.run([sys.executable, "-P", "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
 
 
 def compiler(directory: Path, body: str) -> Path:
@@ -55,6 +56,16 @@ def test_a_build_without_a_compiler_says_what_to_install(tmp_path: Path) -> None
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("minidocker: python-prctl cannot be built: gcc") and packages.install("gcc") in done.stderr
     assert hook(tmp_path, '{"prctl": "built"}').returncode == 0
+
+
+def test_a_build_beside_an_older_minidocker_uses_its_own_source(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", reason="pip brings it to a build; this interpreter has none")
+    older = tmp_path / "site-packages/minidocker/kernel"
+    older.mkdir(parents=True)
+    (older / "__init__.py").touch()
+    (older.parent / "__init__.py").touch()
+    done = hook(tmp_path, '{"prctl": "built"}', tmp_path / "site-packages")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_build_without_libcaps_header_says_what_to_install(tmp_path: Path) -> None:
