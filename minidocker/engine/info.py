@@ -37,7 +37,7 @@ def info(host: Host) -> dict[str, object]:
     """Version, paths, counts, then what was found and what is off."""
     reconcile.look(host)
     records = containers.every(host.state)
-    found = {**_cgroups(host.face), **_kernel(host.face), "Libraries": _libraries(), "Tools": {name: _tool(name) for name in _TOOLS}}
+    found = {**_cgroups(host.face), **_kernel(), "Libraries": _libraries(), "Tools": {name: _tool(name) for name in _TOOLS}}
     return {
         "Version": minidocker.__version__,
         "Root": host.root,
@@ -74,7 +74,7 @@ def _systemd() -> str:
         return manager.version()
 
 
-def _kernel(face: Face) -> dict[str, Any]:
+def _kernel() -> dict[str, Any]:
     from minidocker.kernel import lsm, process
 
     held = process.bounding()

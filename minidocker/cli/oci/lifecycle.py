@@ -6,17 +6,13 @@ import time
 
 from minidocker.cli.oci import bundle, console, files, report, starting, surroundings
 from minidocker.errors import MinidockerError, UsageError
-from minidocker.kernel.process import bounding
 from minidocker.kernel.terminal import hold_signals
-from minidocker.runtime import filters, handover, stub
+from minidocker.runtime import filters, handover, privileges, stub
 from minidocker.runtime.container import Launch
 from minidocker.runtime.store import Home
-from minidocker.spec import capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from minidocker.cli.oci.parse import Call
 
 
@@ -33,7 +29,9 @@ def _create(call: Call, detached: bool) -> tuple[Home, Launch]:
     if stub.sees_us(document, joins=False):
         stub.execute_read_only()
     process = document["process"]
-    _warn_of_capabilities(process)
+    lacking = privileges.unavailable(process)
+    if lacking:  # config-linux.md, "Capabilities": MUST be logged as a warning
+        report.warn(f"process.capabilities: {', '.join(lacking)} cannot be given here, and the container goes without")
     terminal = console.Socket.of(call, bool(process.get("terminal")), detached)
     pid_file = files.pid_file(call)
     preserved = files.preserved(call, process)
@@ -73,15 +71,6 @@ def _create(call: Call, detached: bool) -> tuple[Home, Launch]:
         home.remove()
         raise
     return home, launch
-
-
-def _warn_of_capabilities(process: dict[str, Any]) -> None:
-    """Those asked for that are not given: unknown, or not ours to give (config-linux.md, "Capabilities": MUST be logged as a warning)."""
-    asked = {name for names in (process.get("capabilities") or {}).values() for name in names}
-    held = bounding()
-    lacking = sorted(asked - {name for number, name in enumerate(capabilities.NAMES) if held >> number & 1})
-    if lacking:
-        report.warn(f"process.capabilities: {', '.join(lacking)} cannot be given here, and the container goes without")
 
 
 def _never_completed(launch: Launch) -> None:
