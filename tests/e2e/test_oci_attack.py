@@ -7,6 +7,7 @@ One attack at a time, by the runtime's own steps, is in tests/kernel/test_runtim
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -260,7 +261,7 @@ def test_cve_2024_21626_no_descriptor_of_ours_or_the_caller_s_is_a_working_direc
 
 
 def test_cve_2022_29162_nothing_is_inherited(oci: Oci) -> None:
-    """Neither capabilities nor groups of whoever starts it, by run and by exec; and the default configuration's cgroups are read-only."""
+    """Neither capabilities nor groups of whoever starts it, by run and by exec."""
     before = os.getgroups()
     os.setgroups([4242])
     try:
@@ -273,6 +274,19 @@ def test_cve_2022_29162_nothing_is_inherited(oci: Oci) -> None:
     for text in said:
         values = dict(line.split(":") for line in text.splitlines())
         assert values["CapInh"].strip() == values["CapAmb"].strip() == "0" * 16 and values["Groups"].split() in ([], ["0"]), text
+
+
+def test_cve_2022_0492_the_default_configurations_cgroups_are_read_only(oci: Oci, tmp_path: Path) -> None:
+    """Every one that `spec` has mounted; and nobody mounts one who did not ask for it."""
+    oci("spec", "--bundle", tmp_path)
+    default = [entry for entry in json.loads((tmp_path / "config.json").read_text())["mounts"] if entry["type"] == "cgroup"]
+    make = "for at in /sys/fs/cgroup /sys/fs/cgroup/*; do mkdir $at/made 2> /dev/null && echo made in $at; done"
+    bundle = oci.bundle("c", "sh", "-c", f"{make}; grep cgroup /proc/self/mounts")
+    assert default and bundle.run(check=False).stdout == ""
+    bundle.config["mounts"] += default
+    lines = bundle.out().splitlines()
+    assert lines and not [line for line in lines if line.startswith("made in")]
+    assert all("ro" in line.split()[3].split(",") for line in lines), lines
 
 
 @pytest.mark.parametrize(("words", "code"), [(["true"], 0), (["no-such"], 127), (["/etc/passwd"], 126)])
