@@ -151,13 +151,13 @@ def execute_read_only() -> None:
 
 
 def sees_us(spec: dict[str, Any], joins: bool) -> bool:
-    """Whether processes that may have CAP_SYS_PTRACE over us meet us in this container: its own, when one more `joins` it; those of a PID
-    namespace that it joins itself."""
+    """Whether processes that may have CAP_SYS_PTRACE over us meet us in this container: those of a PID namespace that it joins itself, a
+    pod's say; and its own, when one more `joins` it."""
     kinds = {entry["type"]: entry.get("path") for entry in spec["linux"]["namespaces"]}
     if "user" in kinds:  # what it can do it can do to its own users' processes
         return False
     bounding = (spec["process"].get("capabilities") or {}).get("bounding") or ()
-    return "CAP_SYS_PTRACE" in bounding if joins else bool(kinds.get("pid"))
+    return bool(kinds.get("pid")) or (joins and "CAP_SYS_PTRACE" in bounding)
 
 
 def _refuse_links(path: str) -> None:
