@@ -71,6 +71,7 @@ def test_cve_2019_5736_whoever_executes_proc_self_exe_executes_nothing_of_the_ho
         container.finish()
 
 
+# What it won is named by the descriptor that it holds: between readlink and open the process may have become another program, its own.
 HOSTILE = """
 while true; do
     for exe in /proc/[0-9]*/exe; do
@@ -78,8 +79,9 @@ while true; do
         case $link in /bin/busybox|"") continue;; esac
         echo "$link" >> /tmp/seen
         (exec 3< $exe
-         for n in 1 2 3 4 5 6 7 8 9; do echo -n "" >> /proc/self/fd/3 && exit 0; sleep 0.05; done; exit 1) 2>/dev/null &&
-            echo "$link" >> /tmp/won
+         held=$(readlink /proc/self/fd/3)
+         case $held in /bin/busybox) exit 1;; esac
+         for n in 1 2 3 4 5 6 7 8 9; do echo -n "" >> /proc/self/fd/3 && echo "$held" >> /tmp/won && exit 0; sleep 0.05; done) 2>/dev/null
     done
 done
 """
