@@ -94,6 +94,17 @@ MIGRATIONS = (
     CREATE UNIQUE INDEX endpoints_interface ON endpoints (container, interface);
     ALTER TABLE containers ADD COLUMN addresses TEXT NOT NULL DEFAULT '{}';
     """,
+    # Volumes, and which containers have them, ended ones too. One that is `removing` is gone but for its files.
+    """
+    CREATE TABLE volumes (
+        name TEXT PRIMARY KEY, anonymous INTEGER NOT NULL, labels TEXT NOT NULL, created REAL NOT NULL, removing INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE TABLE volume_uses (
+        container TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE, volume TEXT NOT NULL REFERENCES volumes (name),
+        PRIMARY KEY (volume, container)
+    ) WITHOUT ROWID;
+    CREATE INDEX volume_uses_of ON volume_uses (container);
+    """,
 )
 
 

@@ -493,7 +493,7 @@ def test_from_nothing_to_the_newest(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")} == {
-            "networks", "containers", "endpoints", "ports", "settings",
+            "networks", "containers", "endpoints", "ports", "settings", "volumes", "volume_uses",
         }  # fmt: skip
 
 
