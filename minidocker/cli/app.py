@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from minidocker import __version__
-from minidocker.cli import options, options_cold, spelling
+from minidocker.cli import options, options_cold, options_groups, spelling
 from minidocker.cli.call import Call
 from minidocker.errors import UsageError
 
@@ -76,14 +76,17 @@ class _Option(click.Option):
 class _Command(click.Command):
     """A command of the table; invoking it gives its Call."""
 
-    def __init__(self, command: options.Command) -> None:
+    def __init__(self, command: options.Command, path: str = "", hidden: bool = False) -> None:
+        """`path` is what is typed after `minidocker` where that is not the command's own name; `hidden` where help does not show it."""
         self.command = command
+        self.path = path or command.name
         parameters: list[click.Parameter] = [_Option(option) for option in command.options]
         if command.most:
             arguments = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED, shell_complete=_completer(command.complete))
             parameters.append(arguments)
         super().__init__(
-            command.name.rpartition(" ")[2],
+            self.path.rpartition(" ")[2],
+            hidden=hidden,
             params=parameters,
             help=command.summary + ".",
             short_help=command.summary,
@@ -101,7 +104,7 @@ class _Command(click.Command):
         return _call(ctx, self.command)
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_usage(self.command.usage.partition(" ")[0], self.command.usage.partition(" ")[2])
+        formatter.write_usage(PROGRAM, self.command.usage_as(self.path).partition(" ")[2])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         _write_options(self, ctx, formatter)
@@ -180,21 +183,29 @@ def _application() -> click.Group:
     click.version_option(__version__, "-v", "--version", prog_name=PROGRAM, message="%(prog)s %(version)s", help="Show the version.")(
         application
     )
-    network = _Group(
-        "network",
-        help="Make, list and remove networks.",
-        short_help="Make, list and remove networks",
+    for command in options_cold.COMMANDS:
+        application.add_command(_Command(command))
+    for group in options_groups.GROUPS:
+        application.add_command(_group(group, settings))
+    return application
+
+
+def _group(group: options_groups.Group, settings: dict[str, Any]) -> click.Group:
+    made = _Group(
+        group.name,
+        help=group.summary + ".",
+        short_help=group.summary,
         no_args_is_help=False,
         invoke_without_command=True,
         subcommand_metavar="COMMAND",
         context_settings=settings,
     )
-    for command in options_cold.NETWORK_COMMANDS:
-        network.add_command(_Command(command))
-    for command in options_cold.COMMANDS:
-        application.add_command(_Command(command))
-    application.add_command(network)
-    return application
+    below = dict(group.commands)
+    for name, command in below.items():
+        made.add_command(_Command(command, f"{group.name} {name}"))
+    for alias, name in group.aliases:
+        made.add_command(_Command(below[name], f"{group.name} {alias}", hidden=True))
+    return made
 
 
 def _call(ctx: click.Context, command: options.Command) -> Call:

@@ -33,7 +33,11 @@ def parse(words: list[str]) -> Call | None:
             root = word[len("--root=") :]
         else:
             return None
-    command = options.HOT.get(words[at]) if at < len(words) else None
+    if words[at : at + 1] == ["container"]:  # docker's longer name: `container run`
+        at += 1
+        command = options.HOT_BELOW_CONTAINER.get(words[at]) if at < len(words) else None
+    else:
+        command = options.HOT.get(words[at]) if at < len(words) else None
     if command is None:
         return None
     scanned = _scan(command, words[at + 1 :])

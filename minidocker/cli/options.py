@@ -72,7 +72,11 @@ class Command:
     @property
     def usage(self) -> str:
         """`minidocker run [OPTIONS] COMMAND [ARG...]`"""
-        return " ".join(["minidocker", self.name, *["[OPTIONS]"] * bool(self.options), *[self.arguments] * bool(self.arguments)])
+        return self.usage_as(self.name)
+
+    def usage_as(self, name: str) -> str:
+        """The usage by another name that it has."""
+        return " ".join(["minidocker", name, *["[OPTIONS]"] * bool(self.options), *[self.arguments] * bool(self.arguments)])
 
 
 SIGNALS = ("HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "TERM", "CONT", "STOP", "WINCH")
@@ -120,6 +124,7 @@ RUN = Command(
         Option("-m, --memory SIZE", "Memory limit (512m; at least 6m; 0: none)"),
         Option("--memory-reservation SIZE", "Soft memory limit, under pressure"),
         Option("--memory-swap SIZE", "Limit of memory plus swap (-1: no limit)"),
+        Option("--mount type=TYPE,src=...,dst=...", "Mount a bind, volume or tmpfs", LIST),
         Option("--name NAME", "Name of the container (default: random)"),
         Option("--network NETWORK[:ip=...]", "A network, none, host or container:NAME", LIST, aliases=("--net",)),
         Option("--network-alias NAME", "Another name in the network", LIST, aliases=("--net-alias",)),

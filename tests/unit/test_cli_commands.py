@@ -13,7 +13,7 @@ import pytest
 
 import minidocker.engine
 from minidocker import cli
-from minidocker.cli import options_cold, output
+from minidocker.cli import options_groups, options_networks, output
 from minidocker.errors import ConflictError, KernelError, MinidockerError, NotFoundError, StateError, TargetNotFound
 from minidocker.plan import Plan, Step
 from minidocker.spec.records import Port
@@ -428,7 +428,7 @@ def test_info_and_version(engine: Engine, minidocker_: Run) -> None:
         (["completion", "tcsh"], "shell `tcsh`: bash, zsh or fish is allowed", ""),
         (["run", ""], "the COMMAND is empty", "the first word after the options is the program to run"),
         (["run", "--rm=maybe", "x"], "--rm `maybe`: true or false is allowed", ""),
-        (["run", "-v", "/a:/b", "--tmpfs", "/b/", "x"], "two mounts on `/b`", "give each --volume and --tmpfs a place of its own"),
+        (["run", "-v", "/a:/b", "--tmpfs", "/b/", "x"], "two mounts on `/b`", "give each --volume, --mount and --tmpfs a place of its own"),
         (["run", "--net=a", "--net=b", "--net=a:ip=10.9.0.9", "x"], "--network `a` is given twice",
          "aliases go together: NETWORK:alias=a,alias=b"),
         (["run", "--net=none", "--net=a", "x"], "--network none stands alone", "leave out the other networks"),
@@ -492,7 +492,7 @@ def test_bad_lines(engine: Engine, minidocker_: Run, words: list[str], message: 
 
 
 HELP = [
-    [], ["network"], *(command.name.split() for command in options_cold.COMMANDS + options_cold.NETWORK_COMMANDS),
+    [], *([group.name] for group in options_groups.GROUPS), *(words.split() for words, _ in options_groups.every()),
 ]  # fmt: skip
 
 
@@ -509,6 +509,15 @@ def test_help_fits_eighty_columns(engine: Engine, minidocker_: Run, monkeypatch:
     assert all(len(line) <= 80 for line in lines)
 
 
+@pytest.mark.parametrize("longer", ["ls", "ps", "list"])
+def test_docker_s_longer_names_are_the_same_commands(engine: Engine, minidocker_: Run, longer: str) -> None:
+    assert minidocker_("container", longer, "-aq") == minidocker_("ps", "-aq") == (0, ID[:12] + "\n", "")
+    assert minidocker_("container", longer, "-a", "--quiet=true") == minidocker_("ps", "-aq")  # by click
+    assert minidocker_("container", "remove", "-f", "web") == minidocker_("rm", "-f", "web") == (0, "web\n", "")
+    assert minidocker_("container", "run", "true") == (42, "", "")
+    assert minidocker_("system", "info", "-f", "{{.Containers}}") == (0, "3\n", "")
+
+
 def test_help_is_given_wherever_it_is_asked_for(engine: Engine, minidocker_: Run) -> None:
     assert minidocker_("run", "--rm", "--help", "x")[1].startswith("Usage: minidocker run")
     assert minidocker_("logs", "web", "--help")[1].startswith("Usage: minidocker logs")
@@ -522,7 +531,7 @@ def test_help_is_given_wherever_it_is_asked_for(engine: Engine, minidocker_: Run
     ("line", "wanted"),
     [
         ("minidocker ru", "plain,run"),
-        ("minidocker network ", " ".join(sorted(f"plain,{command.name.split()[1]}" for command in options_cold.NETWORK_COMMANDS))),
+        ("minidocker network ", " ".join(sorted(f"plain,{command.name.split()[1]}" for command in options_networks.NETWORK_COMMANDS))),
         ("minidocker network create -d ", "plain,bridge plain,ptp plain,macvlan"),
         ("minidocker run --priv", "plain,--privileged"),
         ("minidocker run --rm -e A=1 --cgroupns ", "plain,private plain,host"),

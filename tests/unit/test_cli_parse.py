@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidocker.cli import app, hot, options, options_cold, requests
+from minidocker.cli import app, hot, options, options_networks, requests
 from minidocker.cli.call import Call
 from minidocker.errors import UsageError
 from minidocker.spec.records import MOST_NETWORKS, Port
@@ -58,7 +58,7 @@ def spelled(draw: st.DrawFn, option: options.Option) -> list[str]:
 def well_formed(draw: st.DrawFn) -> list[str]:
     command = draw(st.sampled_from(list(options.HOT.values())))
     words = draw(st.sampled_from([[], ["--debug"], ["--root", "/tmp/x"], ["--root=/tmp/y", "--debug"]]))
-    words = [*words, command.name]
+    words = [*words, *draw(st.sampled_from([[], ["container"]])), command.name]
     for option in draw(st.lists(st.sampled_from(command.options), max_size=6)):
         words += draw(spelled(option))
     positional = st.text(st.characters(exclude_characters="\0"), max_size=6).filter(lambda word: len(word) < 2 or word[0] != "-")
@@ -127,8 +127,8 @@ def test_any_words_at_all_are_a_call_a_refusal_or_help(words: list[str]) -> None
 MAKES: dict[options.Command, tuple[Callable[[Call], RunRequest | ExecRequest | NetworkRequest | Attachment], list[str]]] = {
     options.RUN: (lambda call: requests.run_request(call, {}, "/"), ["true"]),
     options.EXEC: (lambda call: requests.exec_request(call, {}, "/"), ["web", "true"]),
-    options_cold.NETWORK_CREATE: (requests.network_request, ["lab"]),
-    options_cold.NETWORK_CONNECT: (requests.attachment, ["lab", "web"]),
+    options_networks.NETWORK_CREATE: (requests.network_request, ["lab"]),
+    options_networks.NETWORK_CONNECT: (requests.attachment, ["lab", "web"]),
 }
 NEEDS = {"memory_swap": {"memory": "512m"}, "gateway": {"subnet": ["10.9.0.0/24"]}, "ip_range": {"subnet": ["10.9.0.0/24"]}}
 # --explain of `run` is the monitor's to know; elsewhere it is no part of what is asked for (test_cli_commands.py)
