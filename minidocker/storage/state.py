@@ -105,6 +105,14 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX volume_uses_of ON volume_uses (container);
     """,
+    # Restart policies: how often it was restarted, how long the last wait was (seconds), whether the user has ended it. What its health
+    # check has found, as JSON.
+    """
+    ALTER TABLE containers ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE containers ADD COLUMN backoff REAL NOT NULL DEFAULT 0;
+    ALTER TABLE containers ADD COLUMN stopped INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE containers ADD COLUMN health TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 
