@@ -120,6 +120,7 @@ RUN = Command(
         Option("--ip ADDRESS", "IPv4 address (172.17.0.9)"),
         Option("--ip6 ADDRESS", "IPv6 address (fd00:9::9)"),
         Option("-l, --label KEY[=VALUE]", "Set a label", LIST),
+        Option("--log-opt KEY=VALUE", "max-size= of a file of the log (32m), max-file= (2)", LIST),
         Option("--mac-address MAC", "Hardware address (02:42:ac:11:00:09)"),
         Option("-m, --memory SIZE", "Memory limit (512m; at least 6m; 0: none)"),
         Option("--memory-reservation SIZE", "Soft memory limit, under pressure"),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LIMITS = (
     "memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpuset_cpus", "pids_limit", "ulimit", "shm_size", "cgroup_conf",
+    "log_opt",
 )
 _ADDRESSES = ("ip", "ip6", "mac_address", "add_host", "dns", "dns_option", "publish", "expose")
 
@@ -165,6 +166,8 @@ def _limits(request: RunRequest, call: Call) -> None:
         raise UsageError("--memory-swap is below --memory", "it is the limit of memory and swap together; -1 is no limit")
     if request.memory and request.memory_reservation and request.memory_reservation > request.memory:
         raise UsageError("--memory-reservation is above --memory", "the reservation is the lower, soft limit")
+    logged = dict(map(parse_limits.log_option, call.list("log_opt")))
+    request.log_size, request.log_files = logged.get("max-size"), logged.get("max-file")
 
 
 def exec_request(call: Call, environ: Mapping[str, str], cwd: str) -> ExecRequest:

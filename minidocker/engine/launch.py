@@ -15,6 +15,7 @@ import time
 from minidocker.engine import leases, monitor, namefiles, reconcile, teardown, wiring
 from minidocker.engine.host import Host
 from minidocker.engine.leases import Link
+from minidocker.engine.logfile import LOG_FILES, LOG_LIMIT, Log
 from minidocker.engine.prepare import Prepared, new_id, random_name
 from minidocker.errors import ConflictError, KernelError, MinidockerError, StateError
 from minidocker.kernel import namespaces, process
@@ -147,7 +148,7 @@ class Session:
         self.ends = (source[1], output[0], error[0])
 
     def _start(self, launch: Launch) -> None:
-        self.log = monitor.Log(self.host.log_file(self.id))
+        self.log = Log(self.host.log_file(self.id), self.request.log_size or LOG_LIMIT, self.request.log_files or LOG_FILES)
         netns = namespaces.inode_of(launch.at.pid, "net")
         launch.start()
         for descriptor in set(self.stdio):
@@ -201,7 +202,7 @@ class Session:
         terminal = launch.terminal >= 0
         watch = ["minidocker.engine.monitor", "resident", str(launch.at.pid), str(launch.pidfd),
                  str(launch.terminal if terminal else output), str(-1 if terminal else error), str(int(terminal)),
-                 self.log.path, self.run_directory, str(len(self.activations))]  # fmt: skip
+                 str(self.log.limit), str(self.log.files), self.log.path, self.run_directory, str(len(self.activations))]  # fmt: skip
         watch += [word for activation in self.activations for word in activation.packed()]
         finish = ["minidocker.engine.launch", "finish_resident", self.host.root, self.id]
         from minidocker.engine import interpreter

@@ -181,7 +181,9 @@ def _host_config(host: Host, record: Record) -> dict[str, Any]:
         ],
         "Cgroup": "/" + place.name, "CgroupParent": request.cgroup_parent or "", "CgroupManager": place.manager.word,
         "CgroupConf": request.cgroup_conf,
-        "Rootfs": request.rootfs or "",
+        "Rootfs": request.rootfs or "", "LogConfig": {"Type": "local", "Config": {
+            name: str(value) for name, value in (("max-size", request.log_size), ("max-file", request.log_files)) if value
+        }},
     }  # fmt: skip
 
 

@@ -1,15 +1,16 @@
-"""Reading a container's log: records of monitor.LOG_HEADER, in log.1 and then log."""
+"""Reading a container's log: records of logfile.LOG_HEADER, the oldest file first."""
 
 from __future__ import annotations
 
 import _struct as struct
+import fcntl
 import gc
 import os
 import time
 
 from minidocker.engine import reconcile
 from minidocker.engine.host import Host
-from minidocker.engine.monitor import LOG_HEADER
+from minidocker.engine.logfile import LOG_HEADER, numbered
 from minidocker.storage import containers
 
 TYPE_CHECKING = False
@@ -43,50 +44,60 @@ def copy(
     while follow:
         current = containers.get(host.state, record.id)
         # first whether it runs, then what it wrote: so what it wrote before it ended is never missed
+        pause = _POLL
         for time_ns, stream, data in reader.read():
             emit(time_ns, stream, data)
+            pause = _POLL / 10  # there is more where this came from, and its writer may be about to wait for us
         if current is None or current.status not in (containers.RUNNING, containers.CREATING):
             return
-        time.sleep(_POLL)
+        time.sleep(pause)
 
 
 class Reader:
-    """Reads records as they are appended, over a rotation too: the file that was open is read to its end before the new one is."""
+    """Reads records as they are appended, over rotations too: the file that is open is read to its end before the next one is opened.
+
+    It has a lock on what it reads: the monitor lets no file go that somebody is at (logfile.py). Where its patience was not enough, and
+    files went unread, a line says so."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.descriptor = -1
         self.rest = b""
-        self.begun = False
 
     def read(self) -> Iterator[tuple[int, int, bytes]]:
         """All whole records that are there now and were not read before: (nanoseconds, stream, bytes)."""
-        if not self.begun:
-            self.begun = True
-            if self._open(self.path + ".1"):
-                yield from self._records()
-        while True:
-            if self.descriptor < 0 and not self._open(self.path):
+        if self.descriptor < 0:
+            files = _opened(self.path)
+            if not files:
                 return
+            self._go_to(files, 0)
+        while True:
             yield from self._records()
-            try:
-                if os.stat(self.path).st_ino == os.fstat(self.descriptor).st_ino:
-                    return
-            except FileNotFoundError:
+            if _is_at(self.path, self.descriptor):
+                return
+            files = _opened(self.path)
+            at = _position(files, self.descriptor)
+            dropped = not os.fstat(self.descriptor).st_nlink
+            if not files or (at < 0 and not dropped) or at == len(files) - 1:  # it is about to rotate, or has been removed
+                _close(files)
                 return
             yield from self._records()  # what was written between the last read and the rotation
-            os.close(self.descriptor)
-            self.descriptor = -1
+            if at < 0:
+                yield time.time_ns(), 2, b"minidocker: output was rotated away here before it was read\n"
+            self._go_to(files, at + 1)
 
-    def _open(self, path: str) -> bool:
-        try:
-            opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
+    def close(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
-        self.descriptor, self.rest = opened, b""
-        return True
+        self.descriptor = -1
+
+    def _go_to(self, files: list[int], at: int) -> None:
+        """Read on in one of `files`. Its lock comes before that of the last one goes: in between no file does."""
+        following = files.pop(at)
+        fcntl.flock(following, fcntl.LOCK_SH)
+        _close(files)
+        self.close()
+        self.descriptor, self.rest = following, b""
 
     def _records(self) -> Iterator[tuple[int, int, bytes]]:
         while block := os.read(self.descriptor, _BLOCK):
@@ -98,6 +109,51 @@ class Reader:
                 yield time_ns, stream, data[at + _HEADER : at + _HEADER + length]
                 at += _HEADER + length
             self.rest = data[at:]
+
+
+def _opened(path: str) -> list[int]:
+    """Descriptors of the log's files, the oldest first. They are opened from the newest on: a rotation meanwhile moves one that is open to
+    the next name, where it is not taken twice, and hides none."""
+    found: list[int] = []
+    oldest = max((int(name[4:]) for name in _names(path) if name[:4] == "log." and name[4:].isdecimal()), default=0)
+    number = 0
+    while number <= oldest + 1:
+        try:
+            descriptor = os.open(numbered(path, number), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            number += 1
+            continue
+        if _position(found, descriptor) < 0:
+            found.insert(0, descriptor)
+        else:
+            os.close(descriptor)
+        number += 1
+    return found
+
+
+def _is_at(path: str, descriptor: int) -> bool:
+    try:
+        return os.stat(path).st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _names(path: str) -> list[str]:
+    try:
+        return os.listdir(os.path.dirname(path))
+    except FileNotFoundError:
+        return []  # the container has been removed
+
+
+def _position(files: list[int], descriptor: int) -> int:
+    """Which of `files` is the same as that of `descriptor`; -1 where none is."""
+    inode = os.fstat(descriptor).st_ino
+    return next((at for at, one in enumerate(files) if os.fstat(one).st_ino == inode), -1)
+
+
+def _close(files: list[int]) -> None:
+    for descriptor in files:
+        os.close(descriptor)
 
 
 def _last(records: Iterator[tuple[int, int, bytes]], since: float | None, tail: int | None) -> Iterator[tuple[int, int, bytes]]:

@@ -1,7 +1,7 @@
 """What a container's parent does while the container runs: pump its output into the log and to clients, wait for its end.
 
-This module must stay light: a detached monitor is a fresh interpreter that imports of ours only activation.py (at most 5 MB). It is the
-process that cloned the container's init, before and after that exec, so the exit status is its own child's.
+This module must stay light: a detached monitor is a fresh interpreter that imports of ours only activation.py and logfile.py
+(at most 5 MB). It is the process that cloned the container's init, before and after that exec, so the exit status is its own child's.
 
     init ── stdout, stderr pipes or the terminal's master ──► Monitor ──► log
                                                               ▲   └─────► client (SOCK_SEQPACKET, while one is attached)
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import _signal
 import _struct as struct
-import errno
 import fcntl
 import gc
 import os
@@ -28,6 +27,7 @@ import select
 import time
 
 from minidocker.engine.activation import unpacked
+from minidocker.engine.logfile import Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,60 +37,9 @@ if TYPE_CHECKING:
     from minidocker.errors import MinidockerError
 
 CHUNK = 65536
-LOG_LIMIT = 32 << 20
-LOG_HEADER = "<QBI"  # nanoseconds since the epoch, stream (1 or 2), length
 _MSG_DONTWAIT = 0x40
 _TIOCSWINSZ = 0x5414
 _TIOCGPTPEER = 0x5441
-
-
-class Log:
-    """The container's output: records of LOG_HEADER and the bytes as they were read. At LOG_LIMIT the file becomes log.1 and a new
-    one begins, so at most twice that is kept. A full disk costs output, never the container: a line in the log says how much."""
-
-    __slots__ = ("descriptor", "lost", "path", "size")
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.lost = 0
-        self._open()
-
-    def _open(self) -> None:
-        self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        self.size = os.fstat(self.descriptor).st_size
-
-    def write(self, stream: int, data: bytes) -> None:
-        try:
-            if self.lost:
-                self._append(2, b"minidocker: %d bytes of output were lost here: the log could not be written\n" % self.lost)
-                self.lost = 0
-            self._append(stream, data)
-        except OSError:
-            self.lost += len(data)
-
-    def _append(self, stream: int, data: bytes) -> None:
-        if self.size >= LOG_LIMIT:
-            self._rotate()
-        record = struct.pack(LOG_HEADER, time.time_ns(), stream, len(data)) + data
-        written = os.write(self.descriptor, record)
-        if written < len(record):
-            # half a record would make all that follows unreadable
-            os.ftruncate(self.descriptor, self.size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.size += written
-
-
-    def _rotate(self) -> None:
-        """The new file is there before the old one goes: where there is no room for it, all stays as it is for another try."""
-        fresh = os.open(self.path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        try:
-            os.rename(self.path, self.path + ".1")
-            os.rename(self.path + ".new", self.path)
-        except OSError:
-            os.close(fresh)
-            raise
-        os.close(self.descriptor)
-        self.descriptor, self.size = fresh, 0
 
 
 class Left(Exception):
@@ -313,15 +262,15 @@ def exit_code_of(status: int) -> int:
 def resident(arguments: list[str]) -> None:
     """The detached monitor after its exec: watch, note the end in the file `exit`, and exec the full interpreter to tidy up.
 
-    `arguments`: pid, pidfd, stdout or terminal, stderr or -1, whether the first is a terminal, log file, run directory, the activations
-    (activation.py), then the command that tidies up, to which the wait status is added.
+    `arguments`: pid, pidfd, stdout or terminal, stderr or -1, whether the first is a terminal, the log's limit, its number of files and
+    its path, run directory, the activations (activation.py), then the command that tidies up, to which the wait status is added.
     """
-    pid, pidfd, first, second, terminal = (int(word) for word in arguments[:5])
-    log_path, run_directory, *rest = arguments[5:]
+    pid, pidfd, first, second, terminal, log_limit, log_files = (int(word) for word in arguments[:7])
+    log_path, run_directory, *rest = arguments[7:]
     activations, finish = unpacked(rest)
     sources = {1: first} if second < 0 else {1: first, 2: second}
     master = first if terminal else -1
-    watching = Monitor(pid, pidfd, sources, -1, master, Log(log_path), None, activations)
+    watching = Monitor(pid, pidfd, sources, -1, master, Log(log_path, log_limit, log_files), None, activations)
     status = watching.watch()
     watching.leave()
     note_end(run_directory, status)

@@ -8,6 +8,7 @@ SMALLEST_MEMORY = 6 << 20  # below this a process is killed before it runs; dock
 PERIOD, LEAST_QUOTA = 100_000, 1_000  # of the CPU controller, in microseconds: the kernel's smallest quota is 1 ms
 LEAST_SHARES, MOST_SHARES = 2, 262_144
 MOST_PIDS = 1 << 22  # PID_MAX_LIMIT
+MOST_LOG_FILES = 1000
 MOST_CPU = 8191  # CONFIG_NR_CPUS goes up to 8192
 UNLIMITED = -1
 
@@ -128,3 +129,19 @@ def ulimit(text: str) -> tuple[str, int, int]:
     if high != UNLIMITED and (low == UNLIMITED or low > high):
         raise refused("--ulimit", text, "SOFT is above HARD")
     return name, low, high
+
+
+def log_option(text: str) -> tuple[str, int]:
+    """KEY=VALUE of --log-opt: ("max-size", bytes of a file of the log, at least 1 KiB) or ("max-file", how many there are, 1 to 1000)."""
+    key, _, value = text.partition("=")
+    if key == "max-size":
+        bytes_ = size("--log-opt max-size", value)
+        if bytes_ < 1024:
+            raise refused("--log-opt", text, "a file of the log needs at least 1k, as in max-size=10m")
+        return key, bytes_
+    if key == "max-file":
+        count = number(value)
+        if count is None or not 1 <= count <= MOST_LOG_FILES:
+            raise refused("--log-opt", text, f"a number from 1 to {MOST_LOG_FILES} is allowed, as in max-file=3")
+        return key, count
+    raise refused("--log-opt", text, "max-size=SIZE and max-file=N are allowed")

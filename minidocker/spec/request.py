@@ -78,6 +78,10 @@ class RunRequest:
         self.apparmor = ""                              # the AppArmor profile; "": the one we run under
         self.selinux: list[str] = []                    # "user:U", "role:R", "type:T", "level:L": parts of the SELinux context
         self.stop_signal = 15
+        self.log_size: int | None = None                # bytes of a file of the log
+        self.log_files: int | None = None               # how many of them
+        self.restart = "no"                             # spec/restart.py: a policy
+        self.restart_most = 0                           # on-failure: how often at most; 0 as often as it takes
         self.init = False
         self.explain = False
         self.dry_run = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from minidocker.kernel import lsm
-from tests.e2e.support import Minidocker, poll
+from tests.e2e.support import TIMEOUT, Minidocker, poll
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z ")
 
@@ -89,6 +90,60 @@ def test_logs_of_a_terminal_and_of_nothing(md: Minidocker, busybox: Path) -> Non
     md.run("--net", "none", "--name", "silent", "--rootfs", busybox, "true")
     assert md("logs", "silent").stdout == ""
     assert "silent" in md.refused("logs", "silnt", code=1)
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_log_options_bound_what_is_kept(md: Minidocker, busybox: Path, detached: bool) -> None:
+    options = ("--log-opt", "max-size=10k", "--log-opt", "max-file=3")
+    words = ("--net", "none", "--name", "one", *options, "--rootfs", busybox, "seq", "100000")
+    (md.start if detached else md.run)(*words)
+    document = md.wait("one")
+    assert document["HostConfig"]["LogConfig"] == {"Type": "local", "Config": {"max-size": "10240", "max-file": "3"}}
+    files = sorted(Path(document["LogPath"]).parent.glob("log*"))
+    assert [file.name for file in files] == ["log", "log.1", "log.2"]
+    assert all(file.stat().st_size < 10240 + 13 + 65536 for file in files)  # a record begins below the limit
+    lines = md.logs("one").split()[1:]  # the first may be the end of one
+    assert lines == [str(number) for number in range(100001 - len(lines), 100001)] and len(lines) > 1000
+    md("start", "one")
+    assert md.wait("one")["HostConfig"]["LogConfig"]["Config"]["max-file"] == "3"
+    assert len(list(Path(document["LogPath"]).parent.glob("log*"))) == 3
+
+
+@pytest.mark.parametrize(
+    "option", ["max-size=0", "max-size=10q", "max-size=", "max-file=0", "max-file=1001", "max-file=two", "compress=true", ""]
+)
+def test_a_log_option_that_is_none_is_refused(md: Minidocker, option: str) -> None:
+    assert "--log-opt" in md.refused("run", "--net", "none", "--log-opt", option, "true")
+
+
+def test_follow_loses_no_line_over_rotations(md: Minidocker, busybox: Path) -> None:
+    """Forty times what is kept of it, as fast as it can be written."""
+    count = 300_000
+    start(md, busybox, "sh", "-c", f"until [ -e /go ]; do sleep 0.01; done; seq {count}",
+          options=("--log-opt", "max-size=16k", "--log-opt", "max-file=2"))  # fmt: skip
+    with md.open("logs", "-f", "one", stdin=subprocess.DEVNULL) as child:
+        md("exec", "one", "touch", "/go")
+        out, error = child.communicate(timeout=TIMEOUT)
+    assert (error, child.returncode) == (b"", 0)
+    assert out.split() == [b"%d" % number for number in range(1, count + 1)]
+
+
+def test_a_flood_is_bounded_in_memory_and_on_disk_and_its_readers_do_not_hold_it_up(md: Minidocker, busybox: Path) -> None:
+    """300 MB as fast as the machine can write them, with a follower that stands still."""
+    script = "echo begun; until [ -e /go ]; do sleep 0.01; done; head -c 300000000 /dev/zero; echo end >&2; sleep 1000"
+    start(md, busybox, "sh", "-c", script, options=("--log-opt", "max-size=8m"))
+    monitor = int(Path(f"/proc/{md.inspect('one')['State']['Pid']}/stat").read_text().rpartition(")")[2].split()[1])
+    with md.open("logs", "-f", "one", stdin=subprocess.DEVNULL) as idle:
+        assert idle.line() == "begun"
+        idle.send_signal(signal.SIGSTOP)
+        md("exec", "one", "touch", "/go")
+        directory = Path(md.inspect("one")["LogPath"]).parent
+        poll(lambda: b"end\n" in md("logs", "--tail", "1", "one", check=False, text=False).stderr, "all of it is in the log", TIMEOUT)
+        idle.kill()
+    memory = int(Path(f"/proc/{monitor}/status").read_text().split("VmHWM:")[1].split()[0])
+    assert memory < 12 << 10, f"the monitor had {memory} kB"
+    files = sorted(directory.glob("log*"))
+    assert [file.name for file in files] == ["log", "log.1"] and sum(file.stat().st_size for file in files) < 17 << 20
 
 
 # --- stop, kill, rm -------------------------------------------------------------------------------------------------------------------

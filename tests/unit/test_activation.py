@@ -20,9 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from minidocker.engine import activation, monitor
+from minidocker.engine import activation, logfile, monitor
 from minidocker.engine.activation import Activation, others, unpacked
-from minidocker.engine.monitor import Log, Monitor
+from minidocker.engine.logfile import LOG_HEADER, Log
+from minidocker.engine.monitor import Monitor
 from minidocker.network import names
 
 A, B = "a" * 64, "b" * 64
@@ -277,15 +278,15 @@ def test_the_resident_monitor_takes_over_what_it_is_given_and_leaves_it(tmp_path
             os._exit(3)
         out, err = os.pipe(), os.pipe()
         os.write(out[1], b"out"); os.close(out[1]); os.close(err[1])
-        monitor.resident([str(child), str(os.pidfd_open(child)), str(out[0]), str(err[0]), "0", {str(tmp_path / "log")!r},
-                          {str(tmp_path / "run")!r}, *sys.argv[1:]])"""
+        monitor.resident([str(child), str(os.pidfd_open(child)), str(out[0]), str(err[0]), "0", "1024", "2",
+                          {str(tmp_path / "log")!r}, {str(tmp_path / "run")!r}, *sys.argv[1:]])"""
     one = sockets.activation()
     given_ = ["1", *one.packed(), "/bin/sh", "-c", 'echo "$0 $1" > ' + str(tmp_path / "finished"), "tidy"]
     subprocess.run([sys.executable, "-I", "-S", "-c", program, *given_], check=True, pass_fds=(one.udp, one.tcp, one.lock))
     one.close()
     assert (tmp_path / "finished").read_text() == f"tidy {3 << 8}\n"
     assert (tmp_path / "run/exit").read_text().split()[0] == str(3 << 8)
-    assert struct.calcsize(monitor.LOG_HEADER) + 3 == (tmp_path / "log").stat().st_size
+    assert struct.calcsize(LOG_HEADER) + 3 == (tmp_path / "log").stat().st_size
     assert report(sockets.said)["rest"] == ["more"], "another container is in the network"
 
 
@@ -293,4 +294,4 @@ def test_it_stays_as_light_as_its_monitor() -> None:
     program = f"import sys; sys.path.insert(0, {str(Path(monitor.__file__).parents[2])!r}); before = set(sys.modules); " \
               "import minidocker.engine.monitor; print(*sorted(m for m in set(sys.modules) - before if m.startswith('minidocker')))"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["minidocker", "minidocker.engine", activation.__name__, monitor.__name__]
+    assert done.stdout.split() == ["minidocker", "minidocker.engine", activation.__name__, logfile.__name__, monitor.__name__]

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from minidocker.engine import logs, monitor
+from minidocker.engine import logfile, logs, monitor
 from minidocker.engine.client import KeySequence, raise_failure
+from minidocker.engine.logfile import LOG_HEADER, Log
 from minidocker.engine.logs import Reader, Stamper
-from minidocker.engine.monitor import LOG_HEADER, Left, Log, Monitor, exit_code_of
+from minidocker.engine.monitor import Left, Monitor, exit_code_of
 from minidocker.errors import MinidockerError, TargetNotExecutable, TargetNotFound
 from tests import pretend
 
@@ -60,15 +61,74 @@ def test_a_log_is_gone_on_with(log: Log) -> None:
     assert written(log) == [(1, b"before"), (1, b"after")]
 
 
-def test_at_most_twice_the_limit_is_kept(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor, "LOG_LIMIT", 1000)
-    for number in range(300):
+@pytest.mark.parametrize("files", [1, 2, 5])
+def test_no_more_files_and_bytes_are_kept_than_were_asked_for(tmp_path: Path, files: int) -> None:
+    log = Log(str(tmp_path / "log"), 1000, files)
+    for number in range(800):
         log.write(1, b"%d\n" % number)
-    sizes = [os.path.getsize(log.path + suffix) for suffix in (".1", "")]
-    assert sorted(os.listdir(os.path.dirname(log.path))) == ["log", "log.1"]
-    assert all(size < 1000 + struct.calcsize(LOG_HEADER) + 8 for size in sizes)
+    names = sorted(os.listdir(tmp_path))
+    assert names == ["log", *(f"log.{number}" for number in range(1, files))]
+    assert all(os.path.getsize(tmp_path / name) < 1000 + struct.calcsize(LOG_HEADER) + 8 for name in names)
     kept = [int(data) for _, data in written(log)]
-    assert kept == list(range(kept[0], 300)) and len(kept) * 16 > 1000, "the newest, without a gap"
+    assert kept == list(range(kept[0], 800)) and len(kept) * 16 > 1000 * (files - 1), "the newest, without a gap"
+
+
+def test_the_oldest_file_waits_for_its_reader(tmp_path: Path) -> None:
+    """Written as fast as can be, read by one who has to keep up: nothing is missing, though what is kept is a hundredth of it."""
+    log = Log(str(tmp_path / "log"), 2000, 2)
+    reader, found = Reader(log.path), []
+    log.write(1, b"0")
+    found += reader.read()
+    done = threading.Event()
+
+    def follow() -> None:
+        while not done.is_set():
+            found.extend(reader.read())
+        found.extend(reader.read())
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    for number in range(1, 10_000):
+        log.write(1, b"%d" % number)
+    done.set()
+    thread.join()
+    assert [int(data) for _, _, data in found] == list(range(10_000))
+    reader.close()
+
+
+@pytest.mark.parametrize("files", [1, 2, 3])
+def test_a_reader_that_stands_still_is_waited_for_once_and_told_what_it_missed(
+    tmp_path: Path, files: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = []
+    monkeypatch.setattr(logfile, "PATIENCE", 0.01)
+    monkeypatch.setattr(logfile, "_is_free", lambda descriptor, ask=logfile._is_free: ask(descriptor) or waited.append(1))
+    log = Log(str(tmp_path / "log"), 1024, files)
+    log.write(1, b"x" * 1000)
+    reader = Reader(log.path)
+    assert len(list(reader.read())) == 1
+    log.write(1, b"last of the first file")
+    for number in range(20):
+        log.write(1, b"%d" % number + b"x" * 1022)
+        if number == files:
+            before = len(waited)
+    assert before and len(waited) == before, "its file has gone: nobody waits for it any longer"
+    texts = [data for _, _, data in reader.read()]
+    assert texts[:2] == [b"last of the first file", b"minidocker: output was rotated away here before it was read\n"]
+    assert [int(text.rstrip(b"x")) for text in texts[2:]] == list(range(20 - files, 20))
+    reader.close()
+
+
+def test_a_rotation_that_was_cut_off_is_completed_by_the_next(tmp_path: Path) -> None:
+    log = Log(str(tmp_path / "log"), 1000, 4)
+    for number in range(4):
+        log.write(1, b"%d" % number + b"x" * 1000)
+    os.rename(tmp_path / "log.2", tmp_path / "log.3")
+    os.rename(tmp_path / "log.1", tmp_path / "log.2")  # killed here
+    again = Log(str(tmp_path / "log"), 1000, 4)
+    assert [data[:1] for _, data in written(again)] == [b"1", b"2", b"3"]
+    again.write(1, b"4")
+    assert [data[:1] for _, data in written(again)] == [b"2", b"3", b"4"]
 
 
 @needs_root
@@ -95,11 +155,10 @@ def test_a_full_disk_costs_output_and_says_how_much(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_the_log_outlives_a_disk_that_is_full_while_it_rotates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor, "LOG_LIMIT", 1000)
+def test_the_log_outlives_a_disk_that_is_full_while_it_rotates(tmp_path: Path) -> None:
     pretend.sh(f"mount -t tmpfs -o size=64k,nr_inodes=3 tmpfs {tmp_path}")
     try:
-        log = Log(str(tmp_path / "log"))
+        log = Log(str(tmp_path / "log"), 1000)
         filler = tmp_path / "filler"
         filler.touch()  # the last inode: the log cannot be opened anew
         log.write(1, b"a" * 1000)
@@ -122,22 +181,19 @@ def test_the_log_outlives_a_disk_that_is_full_while_it_rotates(tmp_path: Path, m
 def test_what_is_followed_is_whole_and_in_order(tmp_path_factory: pytest.TempPathFactory, outputs: list[tuple[int, bytes]], limit: int,
                                                 data: st.DataObject) -> None:  # fmt: skip
     """Read now and then while it is written, over rotations: as long as no more than one rotation passes unread, nothing is missing."""
-    log = Log(str(tmp_path_factory.mktemp("log") / "log"))
+    log = Log(str(tmp_path_factory.mktemp("log") / "log"), limit)
     reader = Reader(log.path)
     found: list[tuple[int, bytes]] = []
     rotations = 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(monitor, "LOG_LIMIT", limit)
-        for stream, text in outputs:
-            if (log.size >= limit and (rotations := rotations + 1) > 1) or data.draw(st.booleans()):
-                found += [(record[1], record[2]) for record in reader.read()]
-                rotations = 0
-            log.write(stream, text)
+    for stream, text in outputs:
+        if (log.size >= limit and (rotations := rotations + 1) > 1) or data.draw(st.booleans()):
+            found += [(record[1], record[2]) for record in reader.read()]
+            rotations = 0
+        log.write(stream, text)
     found += [(record[1], record[2]) for record in reader.read()]
     assert found == outputs
     os.close(log.descriptor)
-    if reader.descriptor >= 0:
-        os.close(reader.descriptor)
+    reader.close()
 
 
 def test_half_a_record_is_waited_for(log: Log) -> None:
