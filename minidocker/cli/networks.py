@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from minidocker.cli import listing, output, requests
 from minidocker.cli.containers import each
+from minidocker.cli.space import confirmed
 from minidocker.cli.table import SHORT_ID, Column, View
-from minidocker.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +89,7 @@ def disconnect(call: Call) -> int:
 
 def prune(call: Call) -> int:
     """`network prune`: the names of those that are gone."""
-    if not call.flag("force") and not _confirmed("This removes every network that no container uses."):
+    if not confirmed(call, "This removes every network that no container uses."):
         return 0
     host = call.host()
     from minidocker.engine import networks
@@ -99,14 +97,6 @@ def prune(call: Call) -> int:
     for name in networks.prune(host):
         output.say(name)
     return 0
-
-
-def _confirmed(what: str) -> bool:
-    """Ask on the terminal; without one there is nobody to ask."""
-    if not os.isatty(0):
-        raise UsageError(f"{what} Without a terminal there is nobody to ask", "-f does it without asking")
-    os.write(2, f"{what} Go on? [y/N] ".encode())
-    return os.read(0, 64).strip().lower() in (b"y", b"yes")
 
 
 def reload(call: Call) -> int:

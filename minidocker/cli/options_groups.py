@@ -5,7 +5,7 @@ from __future__ import annotations
 from minidocker.cli.options import Command
 from minidocker.cli.options_cold import COMMANDS
 from minidocker.cli.options_networks import NETWORK_COMMANDS
-from minidocker.cli.options_system import SYSTEM_COMMANDS
+from minidocker.cli.options_system import CONTAINER_COMMANDS, SYSTEM_COMMANDS
 
 
 class Group:
@@ -29,7 +29,7 @@ _OF_THE_HOST = frozenset(("info", "doctor", "version", "completion"))
 GROUPS = (
     Group(
         "container", "The commands on containers, by docker's longer names",
-        tuple(command for command in COMMANDS if command.name not in _OF_THE_HOST),
+        tuple(command for command in COMMANDS if command.name not in _OF_THE_HOST) + CONTAINER_COMMANDS,
         {"ps": "ls"}, (("ps", "ls"), ("list", "ls"), ("remove", "rm")),
     ),
     Group("network", "Make, list and remove networks", NETWORK_COMMANDS, aliases=(("list", "ls"), ("remove", "rm"))),

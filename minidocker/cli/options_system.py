@@ -1,8 +1,39 @@
-"""The part of the table in options.py that is about the whole of minidocker: `system ...`."""
+"""The part of the table in options.py that is about the whole of minidocker, `system ...`, and what it gives back: `container prune`."""
 
 from __future__ import annotations
 
-from minidocker.cli.options import Command
+from minidocker.cli.options import LIST, Command, Option
 from minidocker.cli.options_cold import INFO
 
-SYSTEM_COMMANDS: tuple[Command, ...] = (INFO,)
+_FORCE = Option("-f, --force", "Do not ask")
+_FILTER = Option("--filter KEY=VALUE", "Only containers: label=KEY[=VALUE], until=24h", LIST)
+
+CONTAINER_PRUNE = Command(
+    "container prune",
+    "Remove the containers that have ended",
+    "space",
+    "prune_containers",
+    (_FILTER, _FORCE),
+    examples=(("those that were made more than a day ago, in a script", "minidocker container prune -f --filter until=24h"),),
+)
+
+SYSTEM_DF = Command(
+    "system df",
+    "Show what takes how much of the disk",
+    "space",
+    "df",
+    (Option("--format FORMAT", "table, json, or a template ('{{.Type}} {{.Size}}')", complete=("table", "json")),),
+    examples=(("what `system prune` would give back", "minidocker system df --format '{{.Type}}: {{.Reclaimable}}'"),),
+)
+
+SYSTEM_PRUNE = Command(
+    "system prune",
+    "Remove ended containers and networks that none uses",
+    "space",
+    "prune",
+    (_FILTER, _FORCE),
+    examples=(("without asking", "minidocker system prune -f"),),
+)
+
+CONTAINER_COMMANDS: tuple[Command, ...] = (CONTAINER_PRUNE,)
+SYSTEM_COMMANDS: tuple[Command, ...] = (SYSTEM_DF, SYSTEM_PRUNE, INFO)

@@ -27,7 +27,7 @@ _COLUMNS = [
 ]
 _CLEAR = "\x1b[H\x1b[J"  # home, erase to the end of the screen (console_codes(4))
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
+DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def stats(call: Call) -> int:
@@ -58,8 +58,8 @@ def row(record: dict[str, Any], full: bool) -> dict[str, str]:
         "CPUPerc": NOT_COUNTED if record["CPU"] is None else f"{record['CPU']:.2f}%",
         "MemUsage": _pair(memory, "Usage", "Limit", _BINARY, 1024, 4),
         "MemPerc": NOT_COUNTED if memory is None else f"{100 * memory['Usage'] / memory['Limit']:.2f}%",
-        "NetIO": _pair(network, "Received", "Sent", _DECIMAL, 1000, 3),
-        "BlockIO": _pair(block, "Read", "Written", _DECIMAL, 1000, 3),
+        "NetIO": _pair(network, "Received", "Sent", DECIMAL, 1000, 3),
+        "BlockIO": _pair(block, "Read", "Written", DECIMAL, 1000, 3),
         "PIDs": NOT_COUNTED if pids is None else str(pids["Current"]),
         "Pressure": NOT_COUNTED if pressure is None else " / ".join(_share(pressure, kind) for kind in ("cpu", "memory", "io")),
     }

@@ -382,6 +382,17 @@ def test_network_prune_asks_first(engine: Engine, minidocker_: Run, monkeypatch:
         assert bool(engine.calls) == done
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["container", "prune", "--filter", "name=web"], ["system", "prune", "-f", "--filter", "label="],
+     ["container", "prune", "-f", "--filter", "until=yesterday"]],
+)  # fmt: skip
+def test_prune_refuses_a_filter_that_it_does_not_know(engine: Engine, minidocker_: Run, words: list[str]) -> None:
+    code, out, complaint = minidocker_(*words)
+    assert (code, out) == (125, "") and words[-1].partition("=")[2] in complaint and "allowed" in complaint
+    assert not engine.calls and engine.host is None
+
+
 def test_port(engine: Engine, minidocker_: Run) -> None:
     assert minidocker_("port", "web") == (0, "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n53/udp -> 127.0.0.1:53\n", "")
     assert minidocker_("port", "web", "80") == (0, "0.0.0.0:8080\n[::]:8080\n127.0.0.1:53\n", "")

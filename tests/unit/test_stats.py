@@ -66,7 +66,7 @@ def test_a_row_is_docker_s() -> None:
 
 @given(st.integers(0, 1 << 50))
 def test_a_size_has_no_exponent_and_says_what_it_is(number: int) -> None:
-    for units, step, digits in ((view._BINARY, 1024, 4), (view._DECIMAL, 1000, 3)):
+    for units, step, digits in ((view._BINARY, 1024, 4), (view.DECIMAL, 1000, 3)):
         text = view.size(number, units, step, digits)
         digits_of = text.rstrip("KMGTPiBk")
         assert "e" not in text
