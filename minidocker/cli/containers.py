@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def run(call: Call) -> int:
     """`run`: the command's exit code; with -d the id is printed, with --dry-run the script."""
-    request = requests.run_request(call, os.environ, _working_directory())
+    request = requests.run_request(call, os.environ, working_directory())
     if request.dry_run:
         from minidocker.engine.run import script
 
@@ -41,7 +41,7 @@ def run(call: Call) -> int:
 
 def execute(call: Call) -> int:
     """`exec`: the command's exit code."""
-    request = requests.exec_request(call, os.environ, _working_directory())
+    request = requests.exec_request(call, os.environ, working_directory())
     _need_terminal(request.interactive and request.tty and not request.detach)
     host = call.host()
     from minidocker.engine.execute import execute as execute_in
@@ -176,7 +176,7 @@ def _need_terminal(asked: bool) -> None:
         raise UsageError("-i with -t needs a terminal, and stdin is none", "leave out -t")
 
 
-def _working_directory() -> str:
+def working_directory() -> str:
     try:
         return os.getcwd()
     except FileNotFoundError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from minidocker.cli.options import EXEC, EXPLAIN, LOGS, PS, RUN, SIGNALS, STOP, Command, Option
+from minidocker.cli.options_life import CREATE
 
-START = Command("start", "Start containers again that have ended", "containers", "start", (), "CONTAINER...", least=1, most=-1)
+START = Command("start", "Start containers that are created or have ended", "containers", "start", (), "CONTAINER...", least=1, most=-1)
 
 RESTART = Command(
     "restart",
@@ -117,4 +118,4 @@ COMPLETION = Command(
     examples=(("for this bash", 'eval "$(minidocker completion bash)"'),),
 )
 
-COMMANDS = (RUN, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, PORT, STATS, INFO, DOCTOR, VERSION, COMPLETION)
+COMMANDS = (RUN, CREATE, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, PORT, STATS, INFO, DOCTOR, VERSION, COMPLETION)

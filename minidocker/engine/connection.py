@@ -40,9 +40,11 @@ def connect(host: Host, attachment: Attachment, reference: str, tell: Tell = sil
 
         management.create(host, NetworkRequest(DEFAULT_NETWORK))  # on first use, as `run` does
     attachment.name = networks.find(host.state, attachment.name).name
-    if record.status == containers.EXITED:
+    if record.status in containers.AT_REST:
         with host.state.transaction():
-            _add(host, _again(host, record.id, containers.EXITED), attachment)
+            record = _again(host, record.id, record.status)
+            _add(host, record, attachment)
+            leases.reserve(host, record)
         tell(Plan)
         return
     with _Lock(host, record):
@@ -60,13 +62,14 @@ def disconnect(host: Host, reference: str, name: str, force: bool, tell: Tell = 
     reconcile.sweep(host)
     record = containers.find(host.state, reference)
     network = networks.find(host.state, name)
-    if record.status not in (containers.RUNNING, containers.EXITED):
+    if record.status not in (containers.RUNNING, *containers.AT_REST):
         raise StateError(f"container `{record.name}` is {record.status}", "try again when it runs")
-    if record.status == containers.EXITED:
+    if record.status in containers.AT_REST:
         with host.state.transaction():
-            record = _again(host, record.id, containers.EXITED)
+            record = _again(host, record.id, record.status)
             _refuse_stranger(record, network)
             _drop(host, record, network)
+            leases.reserve(host, record)
         tell(Plan)
         return
     with _Lock(host, record):
@@ -100,7 +103,7 @@ def _refuse_mode(record: Record) -> None:
         whose = "the host" if kind == "host" else "another container"
         raise UsageError(f"container `{record.name}` has the network of {whose}, and none of its own to be connected",
                          "run it with --net br0 or --net none")
-    if record.status not in (containers.RUNNING, containers.EXITED):
+    if record.status not in (containers.RUNNING, *containers.AT_REST):
         raise StateError(f"container `{record.name}` is {record.status}", "try again when it runs")
 
 

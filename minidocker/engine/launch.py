@@ -231,14 +231,14 @@ def finish_ended(host: Host, id: str, status: int) -> None:
         teardown.finish(host, record, monitor.exit_code_of(status), time.time())
 
 
-def register(host: Host, prepared: Prepared) -> tuple[containers.Record, list[Link]]:
+def register(host: Host, prepared: Prepared, status: str = containers.CREATING) -> tuple[containers.Record, list[Link]]:
     """The first write: record, leases and ports in one transaction; what is taken is refused here and nothing has changed."""
     request = prepared.request
     with host.state.transaction() as state:
         for attempt in range(_NAME_TRIES):
             name = request.name or random_name() + (str(attempt) if attempt > 9 else "")
             try:
-                containers.insert(state, prepared.id, name, request, host.boot, time.time())
+                containers.insert(state, prepared.id, name, request, host.boot, time.time(), status)
                 break
             except ConflictError:
                 if request.name:
@@ -253,14 +253,14 @@ def revive(host: Host, prepared: Prepared) -> tuple[containers.Record, list[Link
     """The first write of a start again: its leases and ports anew, the addresses that it had where they are free."""
     with host.state.transaction() as state:
         record = containers.get(state, prepared.id)
-        if record is None or record.status != containers.EXITED:
+        if record is None or record.status not in containers.AT_REST:
             raise StateError("the container is running already" if record else "the container has just been removed")
         # what it is to be in now: another command may have connected or disconnected it since it was looked at
         prepared.request.mode, prepared.request.networks = record.request.mode, record.request.networks
         generation = record.generation + 1
+        owner = leases.again(host, record, generation, prepared.request.hostname)
         containers.update(state, record.id, status=containers.STARTING, boot=host.boot, generation=generation, started=0, finished=0,
                           exit_code=None, oom_killed=0, error="")  # fmt: skip
-        owner = leases.Owner(record.id, record.name, generation, prepared.request.hostname, record.addresses)
         links = leases.take(host, prepared.request, owner)
     record = containers.get(host.state, prepared.id)
     assert record is not None  # noqa: S101  (updated above, and its lock is ours)

@@ -36,18 +36,37 @@ class Link:
 
 
 class Owner:
-    """The container that takes: `previous` what it had before (network name -> address), to be had again where it is free."""
+    """The container that takes: `previous` what it had before (network name -> address), to be had again where it is free; `ports` those
+    that were kept for it."""
 
-    __slots__ = ("generation", "hostname", "id", "name", "previous")
+    __slots__ = ("generation", "hostname", "id", "name", "ports", "previous")
 
     def __init__(
-        self, id: str, name: str, generation: int = 1, hostname: str | None = None, previous: dict[str, str] | None = None
-    ) -> None:
+        self, id: str, name: str, generation: int = 1, hostname: str | None = None, previous: dict[str, str] | None = None,
+        ports: list[Port] | None = None,
+    ) -> None:  # fmt: skip
         self.id = id
         self.name = name
         self.generation = generation
         self.hostname = hostname
         self.previous = previous or {}
+        self.ports = ports or []
+
+
+def again(host: Host, record: containers.Record, generation: int, hostname: str | None) -> Owner:
+    """The owner of a container that is to take anew: what one that is only created has kept so far is free from here on, and its again."""
+    if record.status != containers.CREATED:
+        return Owner(record.id, record.name, generation, hostname, record.addresses)
+    places = containers.endpoints(host.state, record).get(record.id, [])
+    ports = containers.ports(host.state, record).get(record.id, [])
+    containers.release(host.state, record.id)
+    return Owner(record.id, record.name, generation, hostname, {place.network: place.ip for place in places}, ports)
+
+
+def reserve(host: Host, record: containers.Record) -> None:
+    """Keep for a container that is only created what its request asks for now, in place of what it had. Raises what is taken."""
+    if record.status == containers.CREATED:
+        take(host, record.request, again(host, record, record.generation, record.request.hostname))
 
 
 def take(host: Host, request: RunRequest, owner: Owner) -> list[Link]:
@@ -168,7 +187,7 @@ def _take_ports(host: Host, request: RunRequest, owner: Owner, links: list[Link]
     from minidocker.engine.ports import chosen
 
     link = publisher(links)
-    link.endpoint.ports = chosen(host, wanted(request), link.endpoint)
+    link.endpoint.ports = chosen(host, owner.ports or wanted(request), link.endpoint)
     containers.add_ports(host.state, owner.id, link.endpoint.ports)
 
 

@@ -195,7 +195,7 @@ def _remove_ended(host: Host, id: str) -> bool:
         return False
     try:
         record = containers.get(host.state, id)
-        ended = record is None or record.status == containers.EXITED
+        ended = record is None or record.status in containers.AT_REST
         if ended and record is not None:
             # its files before its record, which is all that says where they are; on a full disk they make the room to forget it
             rootfs.remove_tree(host.data_directory(id))

@@ -26,7 +26,7 @@ _STATUSES = ("created", "running", "paused", "restarting", "exited", "removing",
 def ps(host: Host, all: bool, filters: list[tuple[str, str]]) -> list[dict[str, object]]:
     """The containers, latest first: the running ones, or all. Filters of one name are alternatives, different names must all hold."""
     reconcile.look(host)
-    endpoints = containers.endpoints(host.state)
+    endpoints = containers.endpoints(host.state, reserved=True)
     ports = containers.ports(host.state)
     wanted: dict[str, list[str]] = {}
     for name, value in filters:
@@ -137,7 +137,7 @@ def document(host: Host, record: Record) -> dict[str, object]:
         "Args": request.command[1:],
         "State": {
             "Status": record.status, "Running": running, "Paused": False, "Pid": record.pid,
-            "ExitCode": 0 if running else record.exit_code,
+            "ExitCode": 0 if running or record.status == containers.CREATED else record.exit_code,
             "OOMKilled": record.oom_killed, "Error": record.error, "StartedAt": _time(record.started), "FinishedAt": _time(record.finished),
         },
         "AppArmorProfile": request.apparmor,

@@ -32,7 +32,7 @@ def _tend_dns(host: Host) -> None:
     """Only where there is some: what is needed for it costs milliseconds to load."""
     if os.path.isdir(f"{host.run}/resolvers") and (names := os.listdir(f"{host.run}/resolvers")):
         for name in names:
-            if not is_locked(f"{host.run}/resolvers/{name}") or not containers.count_in(host.state, name):
+            if not is_locked(f"{host.run}/resolvers/{name}") or not containers.is_lively(host.state, name):
                 from minidocker.engine import resolver
 
                 resolver.settle(host, name)
@@ -55,7 +55,7 @@ def _settle(host: Host, id: str) -> None:
         return
     try:
         record = containers.get(host.state, id)
-        if record is None or record.status == containers.EXITED:
+        if record is None or record.status in containers.AT_REST:
             host.drop_run_directory(id)
         else:
             _finish(host, record)

@@ -146,7 +146,7 @@ def settle(host: Host, name: str) -> None:
         if not os.path.exists(path):
             return
         network = networks.get(host.state, name)
-        if network is not None and containers.count_in(host.state, name):
+        if network is not None and containers.is_lively(host.state, name):
             if not is_locked(path) and network.driver == BRIDGE:
                 _bound(host, network, "", pass_on_lock(path)).wake()
             return

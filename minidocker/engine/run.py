@@ -36,8 +36,8 @@ def detach(host: Host, request: RunRequest, write: Callable[[int, bytes], None],
 
 
 def start(host: Host, reference: str, explain: Callable[[str], None]) -> None:
-    """Start a container that has ended again, in the background: the same request, its own file system, the addresses that it had where
-    they are free. One that runs is left alone."""
+    """Start a container that is created, or that has ended again, in the background: the same request, its own file system, the addresses
+    that it had where they are free. One that runs is left alone."""
     from minidocker.engine import reconcile
     from minidocker.storage import containers
 
@@ -45,7 +45,7 @@ def start(host: Host, reference: str, explain: Callable[[str], None]) -> None:
     record = containers.find(host.state, reference)
     if record.status == containers.RUNNING:
         return
-    if record.status != containers.EXITED:
+    if record.status not in containers.AT_REST:
         raise StateError(f"container `{record.name}` is {record.status}", "try again in a moment")
     request = record.request
     request.detach, request.explain = True, False

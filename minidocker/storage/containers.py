@@ -13,11 +13,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+CREATED = "created"  # by `create`: it has its name, addresses and ports, and nothing of the kernel's
 CREATING = "creating"
 RUNNING = "running"
 EXITED = "exited"
 STARTING = "starting"  # again: unlike one that is being created, it is not gone if that fails
 REMOVING = "removing"
+AT_REST = (CREATED, EXITED)  # what holds nothing of the kernel's, and can be started
 
 _COLUMNS = (
     "id, name, status, request, boot, created, started, finished, exit_code, oom_killed, error, pid, generation, netns, addresses"
@@ -57,15 +59,20 @@ class Record:
         return str(self.id)[:12]
 
 
-def insert(state: State, id: str, name: str, request: RunRequest, boot: str, created: float) -> None:
+def insert(state: State, id: str, name: str, request: RunRequest, boot: str, created: float, status: str = CREATING) -> None:
     """The first write of a container's life. Raises ConflictError naming the holder of the name."""
-    holder = state.row("SELECT id FROM containers WHERE name = ?", name)
-    if holder:
-        raise ConflictError(f"the name `{name}` is in use by container {holder[0][:12]}", f"minidocker rm {name}, or choose another --name")
+    check_name(state, name, "--name")
     state.change(
         "INSERT INTO containers (id, name, status, request, boot, created) VALUES (?, ?, ?, ?, ?, ?)",
-        id, name, CREATING, fastjson.dumps(to_data(request)), boot, created,
+        id, name, status, fastjson.dumps(to_data(request)), boot, created,
     )  # fmt: skip
+
+
+def check_name(state: State, name: str, what: str) -> None:
+    """Raise ConflictError naming the holder of a name; `what` the user chose it by."""
+    holder = state.row("SELECT id FROM containers WHERE name = ?", name)
+    if holder:
+        raise ConflictError(f"the name `{name}` is in use by container {holder[0][:12]}", f"minidocker rm {name}, or choose another {what}")
 
 
 def update(state: State, id: str, **values: Any) -> int:
@@ -85,8 +92,8 @@ def every(state: State) -> list[Record]:
 
 
 def unfinished(state: State) -> list[Record]:
-    """Those that hold anything of the kernel's: all but the exited."""
-    return [Record(row) for row in state.rows(f"SELECT {_COLUMNS} FROM containers WHERE status <> ?", EXITED)]  # noqa: S608
+    """Those that hold anything of the kernel's: all but those at rest."""
+    return [Record(row) for row in state.rows(f"SELECT {_COLUMNS} FROM containers WHERE status NOT IN (?, ?)", *AT_REST)]  # noqa: S608
 
 
 def get(state: State, id: str) -> Record | None:
@@ -144,14 +151,18 @@ def _clash(state: State, endpoint: Endpoint) -> ConflictError | None:
     return None
 
 
-def endpoints(state: State, record: Record | None = None) -> dict[str, list[Endpoint]]:
-    """container id -> its places, eth0 first, of one container or of all. Its ports are at the one that gives it its default route."""
+def endpoints(state: State, record: Record | None = None, reserved: bool = False) -> dict[str, list[Endpoint]]:
+    """container id -> its places, eth0 first, of one container or of all; with `reserved` also of those that are only created, and have
+    nothing there yet. Its ports are at the one that gives it its default route."""
     query = (
         "SELECT e.container, e.network, c.name, e.ip, e.mac, c.generation, e.aliases, e.interface, e.ip6, e.priority, "
         "n.internal = 0 AND n.driver <> 'ptp' "
         "FROM endpoints e JOIN containers c ON c.id = e.container JOIN networks n ON n.name = e.network"
     )
-    rows = state.rows(query + " WHERE e.container = ?", record.id) if record else state.rows(query)
+    if record is not None:
+        rows = state.rows(query + " WHERE e.container = ?", record.id)
+    else:
+        rows = state.rows(query + ("" if reserved else f" WHERE c.status <> '{CREATED}'"))
     published = ports(state, record)
     found: dict[str, list[tuple[Endpoint, bool]]] = {}
     for container, network, name, ip, mac, generation, aliases, interface, ip6, priority, out in rows:
@@ -195,8 +206,14 @@ def half_connected(state: State) -> list[tuple[str, str]]:
 
 
 def count_in(state: State, network: str) -> int:
-    """How many containers are in a network."""
+    """How many containers have a place in a network."""
     return int(state.rows("SELECT count(*) FROM endpoints WHERE network = ?", network)[0][0])
+
+
+def is_lively(state: State, network: str) -> bool:
+    """Whether anybody is in a network: not only created to be in it."""
+    query = "SELECT 1 FROM endpoints e JOIN containers c ON c.id = e.container WHERE e.network = ? AND c.status <> ? LIMIT 1"
+    return state.row(query, network, CREATED) is not None
 
 
 def taken(state: State, network: str, column: str) -> set[str]:
@@ -254,4 +271,4 @@ def release(state: State, id: str) -> None:
 
 
 def is_unfinished(state: State, id: str) -> bool:
-    return state.row("SELECT 1 FROM containers WHERE id = ? AND status <> ?", id, EXITED) is not None
+    return state.row("SELECT 1 FROM containers WHERE id = ? AND status NOT IN (?, ?)", id, *AT_REST) is not None

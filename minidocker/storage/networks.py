@@ -85,10 +85,12 @@ def unused(state: State) -> list[str]:
 
 def delete(state: State, name: str) -> None:
     """Raises StateError naming the containers that are in it."""
-    users = state.rows("SELECT c.name FROM endpoints e JOIN containers c ON c.id = e.container WHERE e.network = ?", name)
+    users = state.rows("SELECT c.name, c.status FROM endpoints e JOIN containers c ON c.id = e.container WHERE e.network = ?", name)
     if users:
-        names = ", ".join(sorted(row[0] for row in users))
-        raise StateError(f"network `{name}` has containers in it: {names}", "stop them first: minidocker stop " + names.replace(",", ""))
+        names = ", ".join(sorted(user for user, _ in users))
+        # one that is only created has an address there, and nothing to be stopped
+        hint = "remove them first: minidocker rm -f" if "created" in [status for _, status in users] else "stop them first: minidocker stop"
+        raise StateError(f"network `{name}` has containers in it: {names}", f"{hint} {names.replace(',', '')}")
     state.change("DELETE FROM networks WHERE name = ?", name)
 
 

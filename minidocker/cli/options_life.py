@@ -1,0 +1,23 @@
+"""The part of the table in options.py that is about a container's life between its making and its end: for click alone."""
+
+from __future__ import annotations
+
+from minidocker.cli.options import RUN, Command
+
+# what says how the command itself goes on, and is of no use where nothing runs yet
+_OF_THE_COMMAND = ("detach", "detach_keys", "dry_run", "explain")
+
+CREATE = Command(
+    "create",
+    "Make a container, and do not start it yet",
+    "life",
+    "create",
+    tuple(option for option in RUN.options if option.key not in _OF_THE_COMMAND),
+    "COMMAND [ARG...]",
+    least=1,
+    most=-1,
+    interspersed=False,
+    fails_with=125,
+    complete="file",
+    examples=(("its name, address and ports are kept for it until it is started", "minidocker create --name web -p 80:8081 ./server web"),),
+)

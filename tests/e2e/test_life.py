@@ -1,0 +1,84 @@
+"""A container's life between its making and its end: create, start, wait, attach, pause, rename, update, top."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from tests import pretend
+from tests.e2e.support import Minidocker, poll
+
+
+def listed(md: Minidocker, name: str) -> dict[str, Any]:
+    [row] = [row for row in md.ps() if row["Names"] == name]
+    return row
+
+
+def test_a_created_container_has_what_it_will_have_and_holds_nothing_of_the_kernel(md: Minidocker, busybox: Path) -> None:
+    words = ("--name", "web", "-p", "8080:80", "-p", "81", "--rootfs", busybox, "sleep", "1000")
+    id = md("create", *words).stdout.strip()
+    created = listed(md, "web")
+    assert (created["ID"], created["State"], created["Status"]) == (id, "created", "Created")
+    assert created["IP"] and created["Ports"].startswith("0.0.0.0:8080->80/tcp, 0.0.0.0:")
+    assert md("ps", "-q").stdout == "", "it does not run"
+    assert not md.cgroups(id) and "br0" not in [link["ifname"] for link in pretend.ip("link")] and not list(md.run_directory.glob("*/*"))
+    state = md.inspect("web")["State"]
+    assert (state["Status"], state["Running"], state["ExitCode"], state["Pid"]) == ("created", False, 0, 0)
+    for words in (("kill", "web"), ("exec", "web", "true")):
+        assert "created" in md.refused(*words, code=1)
+    assert md("stop", "web").stdout == "web\n" and md.logs("web") == ""
+
+    md("start", "web")
+    started = listed(md, "web")
+    assert [started[key] for key in ("ID", "State", "IP", "Ports")] == [id, "running", created["IP"], created["Ports"]]
+    assert md("exec", "web", "hostname", "-i").stdout.strip() == created["IP"]
+
+
+def test_what_a_created_container_has_nobody_else_gets(md: Minidocker, busybox: Path) -> None:
+    made = ("create", "--name", "one", "-p", "8080:80", "--ip", "172.17.0.9", "--rootfs", busybox, "sleep", "1000")
+    md(*made)
+    for options in (("--name", "one"), ("-p", "8080:1"), ("--ip", "172.17.0.9")):
+        refused = md.refused("run", "--rm", *options, "--rootfs", busybox, "true")
+        assert "in use" in refused or "published by container `one`" in refused
+    assert "rm -f one" in md.refused("network", "rm", "br0", code=1)
+    md.start("--name", "two", "--rootfs", busybox, "sleep", "1000")
+    assert json.loads(md("network", "inspect", "br0").stdout)[0]["Containers"].keys() == {listed(md, "two")["ID"]}, "only who is in it"
+    assert not md("network", "doctor", check=False).stdout.count("one")
+    md("rm", "one")
+    assert md.run("--rm", "-p", "8080:80", "--ip", "172.17.0.9", "--rootfs", busybox, "echo", "free").stdout == "free\n"
+
+
+def test_a_created_container_moves_between_networks(md: Minidocker, busybox: Path) -> None:
+    md("network", "create", "back")
+    md("create", "--name", "web", "--net", "back", "-p", "80:80", "--rootfs", busybox, "sleep", "1000")
+    before = listed(md, "web")
+    md("network", "connect", "br0", "web")
+    both = listed(md, "web")
+    assert both["Networks"] == "back, br0" and both["IP"].startswith(before["IP"] + ", ") and both["Ports"] == before["Ports"]
+    md("network", "disconnect", "back", "web")
+    only = listed(md, "web")
+    assert (only["Networks"], only["IP"]) == ("br0", both["IP"].split(", ")[1])
+    md("network", "rm", "back")
+    md("start", "web")
+    assert listed(md, "web")["IP"] == only["IP"]
+
+
+def test_create_refuses_what_run_does_and_leaves_nothing(md: Minidocker, busybox: Path) -> None:
+    assert "no such" in md.refused("create", "--net", "nowhere", "--rootfs", busybox, "true").lower()
+    assert "does not exist" in md.refused("create", "-v", "/no/such:/x", "--rootfs", busybox, "true")
+    assert "unknown option" in md.refused("create", "-d", "true", code=125)
+    assert md.ps() == [] and not list((md.root / "containers").glob("*"))
+
+
+def test_a_created_container_outlives_a_reboot_and_a_start_that_fails(md: Minidocker, busybox: Path) -> None:
+    md("create", "--name", "bad", "--rootfs", busybox, "no-such-program")
+    md("create", "--name", "gone", "--rm", "--rootfs", busybox, "true")
+    with sqlite3.connect(md.root / "state.db") as state:
+        state.execute("UPDATE containers SET boot = 'another'")
+    assert {row["Names"]: row["State"] for row in md.ps()} == {"bad": "created", "gone": "created"}
+    assert "no-such-program" in md.refused("start", "bad", code=1)
+    assert listed(md, "bad")["State"] == "exited" and listed(md, "bad")["IP"] == ""
+    md("start", "gone")
+    poll(lambda: [row["Names"] for row in md.ps()] == ["bad"], "--rm takes it away when it ends")
