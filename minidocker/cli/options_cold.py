@@ -42,14 +42,20 @@ RM = Command(
 
 INSPECT = Command(
     "inspect",
-    "Show all that is known about containers",
-    "containers",
+    "Show all that is known about containers and networks",
     "inspect",
-    (Option("-f, --format FORMAT", "json, or a template ('{{.State.Pid}}')", complete=("json",)),),
-    "CONTAINER...",
+    "inspect",
+    (
+        Option("-f, --format FORMAT", "json, or a template ('{{.State.Pid}}')", complete=("json",)),
+        Option("--type TYPE", "container or network (default: either)", complete=("container", "network")),
+    ),
+    "NAME...",
     least=1,
     most=-1,
-    examples=(("its address", "minidocker inspect -f '{{.NetworkSettings.Networks.br0.IPAddress}}' web"),),
+    examples=(
+        ("its address", "minidocker inspect -f '{{.NetworkSettings.Networks.br0.IPAddress}}' web"),
+        ("how it was asked for", "minidocker inspect -f '{{json .Config}}' web"),
+    ),
 )
 
 PORT = Command(

@@ -24,8 +24,8 @@ class Group:
         self.aliases = aliases
 
 
-# At the top and about no container: everything else there stands below `container`, too.
-_OF_THE_HOST = frozenset(("info", "doctor", "version", "completion"))
+# At the top and not about containers alone: everything else there stands below `container`, too.
+_OF_THE_HOST = frozenset(("inspect", "info", "doctor", "version", "completion"))
 GROUPS = (
     Group(
         "container", "The commands on containers, by docker's longer names",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minidocker.cli.options import LIST, Command, Option
-from minidocker.cli.options_cold import INFO
+from minidocker.cli.options_cold import INFO, INSPECT
 
 _FORCE = Option("-f, --force", "Do not ask")
 _FILTER = Option("--filter KEY=VALUE", "Only containers: label=KEY[=VALUE], until=24h", LIST)
@@ -35,5 +35,17 @@ SYSTEM_PRUNE = Command(
     examples=(("without asking", "minidocker system prune -f"),),
 )
 
-CONTAINER_COMMANDS: tuple[Command, ...] = (CONTAINER_PRUNE,)
+CONTAINER_INSPECT = Command(
+    "container inspect",
+    "Show all that is known about containers",
+    "containers",
+    "inspect",
+    INSPECT.options[:1],
+    "CONTAINER...",
+    least=1,
+    most=-1,
+    examples=(("its exit code", "minidocker container inspect -f '{{.State.ExitCode}}' web"),),
+)
+
+CONTAINER_COMMANDS: tuple[Command, ...] = (CONTAINER_INSPECT, CONTAINER_PRUNE)
 SYSTEM_COMMANDS: tuple[Command, ...] = (SYSTEM_DF, SYSTEM_PRUNE, INFO)

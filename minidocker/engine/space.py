@@ -47,7 +47,7 @@ def _count(kind: dict[str, Any], size: int, record: Record) -> None:
 
 
 def _is_over(record: Record) -> bool:
-    return bool(record.status == containers.EXITED)
+    return record.status in containers.AT_REST
 
 
 def size_of(host: Host, id: str) -> tuple[int, int]:
@@ -62,7 +62,7 @@ def size_of(host: Host, id: str) -> tuple[int, int]:
 
 
 def prune(host: Host, wanted: Callable[[Record], bool] = lambda record: True) -> tuple[list[str], int]:
-    """Remove every container that has ended and is `wanted`: their ids, and the bytes that became free."""
+    """Remove every container that has ended, or was never started, and is `wanted`: their ids, and the bytes that became free."""
     reconcile.sweep(host)
     removed: list[str] = []
     free = 0

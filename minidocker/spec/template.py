@@ -71,12 +71,34 @@ def _show(field: Field, value: object) -> str:
         if not isinstance(found, dict):
             raise UsageError(f"--format: `.{'.'.join(field.path)}`: `{_where(field, depth)}` has no fields")
         if name not in found:
-            hint = "there are: " + (", ".join(sorted(map(str, found))) or "none")
+            hint = _meant(field, depth, found, value) + "there are: " + (", ".join(sorted(map(str, found))) or "none")
             raise UsageError(f"--format: `.{'.'.join(field.path)}`: no field `{name}` in `{_where(field, depth)}`", hint)
         found = found[name]
     if not field.as_json:
         return text_of(found)
     return to_json(found)
+
+
+def _meant(field: Field, depth: int, there: dict[str, object], top: object) -> str:
+    """The path that was perhaps meant: a field beside it that is spelt nearly so, or one of that name somewhere else."""
+    from minidocker.spec.near import near
+
+    name = field.path[depth].lower()
+    beside = {str(key).lower(): str(key) for key in there}
+    path = [*field.path[:depth], beside[close[0]]] if (close := near(name, beside)) else _somewhere(top, name)
+    return f"did you mean `.{'.'.join(path)}`? " if path else ""
+
+
+def _somewhere(value: object, name: str) -> list[str]:
+    """The way to the nearest field with this name in small letters, by breadth; [] for none."""
+    level: list[tuple[list[str], object]] = [([], value)]
+    while level:
+        below = [([*path, str(key)], inner) for path, one in level if isinstance(one, dict) for key, inner in one.items()]
+        for path, _ in below:
+            if path[-1].lower() == name:
+                return path
+        level = below
+    return []
 
 
 def _where(field: Field, depth: int) -> str:

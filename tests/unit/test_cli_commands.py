@@ -248,7 +248,7 @@ def test_a_bad_format_is_refused_before_anything_is_asked(engine: Engine, minido
     assert minidocker_("ps", "-q", "--format", "x")[2].startswith("minidocker: --quiet and --format contradict each other\n")
     assert not engine.calls
     complaint = minidocker_("ps", "--format", "{{.Nme}}")[2]
-    assert complaint.startswith("minidocker: --format: `.Nme`: no field `Nme` in `.`\n  hint: there are: ")
+    assert complaint.startswith("minidocker: --format: `.Nme`: no field `Nme` in `.`\n  hint: did you mean `.Names`? there are: ")
 
 
 def test_logs_are_copied_byte_for_byte(engine: Engine, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -75,6 +75,21 @@ def test_a_missing_field_lists_those_there_are() -> None:
     assert caught.value.hint == "there are: Error, Load, Pid, Running"
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("{{.State.Pdi}}", ".State.Pid"),  # a letter or two
+        ("{{.state.pid}}", ".State"),  # its case
+        ("{{.Pid}}", ".State.Pid"),  # somewhere else
+        ("{{.State.running}}", ".State.Running"),
+    ],
+)
+def test_a_missing_field_names_the_nearest(text: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        render(text)
+    assert caught.value.hint.startswith(f"did you mean `{meant}`? there are: ")
+
+
 pieces = st.sampled_from(["{{", "}}", "{{.", ".Name", ".State", " json ", "|", " ", ".", "range", "x", '"', "$", "(", "{", "}", "\\", "\n"])
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
