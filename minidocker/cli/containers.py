@@ -80,7 +80,7 @@ def logs(call: Call) -> int:
 
 def stop(call: Call) -> int:
     """`stop`: each container's name as it has stopped."""
-    timeout = _timeout(call)
+    timeout = requests.timeout(call, "time")
     host = call.host()
     from minidocker.engine import lifecycle
 
@@ -97,19 +97,12 @@ def start(call: Call) -> int:
 
 def restart(call: Call) -> int:
     """`restart`: each container's name as it runs again."""
-    timeout = _timeout(call)
+    timeout = requests.timeout(call, "time")
     host = call.host()
     from minidocker.engine import run as runs
 
     return each(call.arguments, lambda reference: runs.restart(host, reference, timeout, output.explain))
 
-
-def _timeout(call: Call) -> float | None:
-    if (text := call.text("time")) is None:
-        return None
-    from minidocker.spec import parse_time
-
-    return parse_time.timeout(text)
 
 
 def kill(call: Call) -> int:

@@ -49,7 +49,10 @@ def run_request(call: Call, environ: Mapping[str, str], cwd: str) -> RunRequest:
     request.cgroup_manager = _with(call, "cgroup_manager", lambda text: parse.choice("--cgroup-manager", text, ("cgroupfs", "systemd")))
     request.cgroupns = _with(call, "cgroupns", lambda text: parse.choice("--cgroupns", text, ("private", "host")))
     request.stop_signal = _with(call, "stop_signal", lambda text: parse.signal("--stop-signal", text)) or request.stop_signal
+    request.stop_timeout = timeout(call, "stop_timeout")
     request.detach_keys = _with(call, "detach_keys", parse.detach_keys) or request.detach_keys
+    request.cidfile = _with(call, "cidfile", lambda text: parse.host_path("--cidfile", text, cwd))
+    request.pidfile = _with(call, "pidfile", lambda text: parse.host_path("--pidfile", text, cwd))
     _files(request, call, cwd)
     _network(request, call)
     _privileges(request, call, cwd)
@@ -247,6 +250,15 @@ def attachment(call: Call) -> Attachment:
         [parse.hostname("--alias", text) for text in call.list("alias")],
         _with(call, "gw_priority", lambda text: parse_network.priority("--gw-priority", text)) or 0,
     )
+
+
+def timeout(call: Call, key: str) -> float | None:
+    """The seconds of an option by which a container is to end; None when it was not given."""
+    if (text := call.text(key)) is None:
+        return None
+    from minidocker.spec import parse_time
+
+    return parse_time.timeout(text, "--" + key.replace("_", "-"))
 
 
 def read_file(path: str) -> bytes:

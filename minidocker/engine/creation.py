@@ -3,9 +3,10 @@ files; the kernel hears of it at its start (launch.py)."""
 
 from __future__ import annotations
 
-from minidocker.engine import launch, reconcile
+from minidocker.engine import idfiles, launch, reconcile
 from minidocker.engine.host import Host
 from minidocker.engine.prepare import Prepared, new_id
+from minidocker.plan import At
 from minidocker.spec.request import RunRequest
 from minidocker.storage import containers, rootfs
 
@@ -17,6 +18,8 @@ def create(host: Host, request: RunRequest) -> str:
     launch.register(host, prepared, containers.CREATED)
     try:
         rootfs.make_layers(host.data_directory(prepared.id))  # what is copied into it before its first start is put there
+        if request.cidfile:
+            idfiles.WriteId(request.cidfile, prepared.id).apply(At())
     except BaseException:
         containers.delete(host.state, prepared.id)
         rootfs.remove_tree(host.data_directory(prepared.id))

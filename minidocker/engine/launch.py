@@ -20,7 +20,7 @@ from minidocker.engine.prepare import Prepared, new_id, random_name
 from minidocker.errors import ConflictError, KernelError, MinidockerError, StateError
 from minidocker.kernel import namespaces, process
 from minidocker.network import names
-from minidocker.plan import START, At, Plan
+from minidocker.plan import START, At, Plan, Step, undo
 from minidocker.runtime.container import Launch
 from minidocker.runtime.namespaces import End
 from minidocker.spec.request import RunRequest
@@ -90,7 +90,7 @@ class Session:
             raise StateError("the container is running already, or about to")
         try:
             reconcile.sweep(self.host, but=self.id)
-            prepared = Prepared(self.host, self.request, self.id)
+            prepared = Prepared(self.host, self.request, self.id, self.again)
             if _is_gone(self.client):
                 raise MinidockerError("the command was killed")  # whoever killed it wants no container
             self.record, self.links = (revive if self.again else register)(self.host, prepared)
@@ -129,7 +129,7 @@ class Session:
             own=prepared.place.own, manager=prepared.place.manager, on_namespaces=wiring.plan(host, prepared, self.links),
             filter=prepared.filter(host), stdio=self.stdio, die_with_parent=True,
         )  # fmt: skip
-        self.naming = naming(self.record.name, self.request)
+        self.naming = naming(self.record, self.request, self.again)
         if self.request.explain:
             _tell(self.client, b"P" + os.fsencode((files + network + answers + launch.plan + self.naming).explain()))
         launch.create()
@@ -167,6 +167,10 @@ class Session:
         code, text = (error.exit_code, error.message) if isinstance(error, MinidockerError) else (None, "")
         troubles = teardown.finish(self.host, record, code, time.time(), text)
         troubles += wiring.unmake(self.host, self.links)
+        if self.request.cidfile and not self.again:
+            from minidocker.engine import idfiles
+
+            troubles += undo([idfiles.WriteId(self.request.cidfile, self.id)], At())
         if troubles and isinstance(error, MinidockerError):
             error.message += "; cleaning up then met: " + "; ".join(troubles)
 
@@ -267,9 +271,14 @@ def revive(host: Host, prepared: Prepared) -> tuple[containers.Record, list[Link
     return record, links
 
 
-def naming(name: str, request: RunRequest) -> Plan:
-    """What makes the container's network namespace known once its program runs."""
-    return Plan([names.NameNetns(name)] if request.mode != "host" else [])
+def naming(record: containers.Record, request: RunRequest, again: bool = False) -> Plan:
+    """What makes the container's network namespace, and who it is, known once its program runs."""
+    steps: list[Step] = [names.NameNetns(record.name)] if request.mode != "host" else []
+    if request.cidfile or request.pidfile:
+        from minidocker.engine import idfiles
+
+        steps += idfiles.steps(request, record.id, again)
+    return Plan(steps)
 
 
 def planned(host: Host, request: RunRequest) -> tuple[Plan, Plan]:
@@ -296,7 +305,7 @@ def planned(host: Host, request: RunRequest) -> tuple[Plan, Plan]:
     launch = Launch(id, document, host.face, directory=host.run_directory(id), own=prepared.place.own,
                     manager=prepared.place.manager, on_namespaces=wiring.plan(host, prepared, links), filter=prepared.filter(host),
                     stdio=(0 if request.interactive or request.tty else -1, 1, 2))  # fmt: skip
-    plan = files + network + wiring.answer(host, links, id, []) + launch.plan + naming(name, request)
+    plan = files + network + wiring.answer(host, links, id, []) + launch.plan + naming(record, request)
     places = [(link.network, link.endpoint) for link in links]
     return plan, Plan([End()]) + teardown.ended(host, record, places, files=True)
 

@@ -59,7 +59,8 @@ class AskToEnd(Step):
 
 
 def stop(host: Host, reference: str, timeout: float | None, tell: Tell = silent) -> None:
-    """Ask the container to end by its stop signal, and kill it after `timeout` seconds (None: 10). One that has ended is left alone."""
+    """Ask the container to end by its stop signal, and kill it after `timeout` seconds (None: those of --stop-timeout, else 10). One that
+    has ended is left alone."""
     reconcile.sweep(host)
     record = containers.find(host.state, reference)
     if record.status != containers.RUNNING:
@@ -70,7 +71,8 @@ def stop(host: Host, reference: str, timeout: float | None, tell: Tell = silent)
         _wait_for_monitor(host, record)  # it is ending by itself at this moment
         return
     try:
-        plan = Plan([AskToEnd(host, record, pidfd, _STOP_TIMEOUT if timeout is None else timeout)])
+        seconds = next((given for given in (timeout, record.request.stop_timeout) if given is not None), _STOP_TIMEOUT)
+        plan = Plan([AskToEnd(host, record, pidfd, seconds)])
         tell(lambda: plan + _monitors(host, record, files=record.request.remove), record.pid)
         plan.run(At(pid=record.pid))
     finally:

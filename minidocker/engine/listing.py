@@ -144,7 +144,7 @@ def document(host: Host, record: Record) -> dict[str, object]:
         "Config": {
             "Hostname": request.hostname or record.short_id, "User": request.user or "", "Env": request.env, "Cmd": request.command,
             "Tty": request.tty, "OpenStdin": request.interactive, "WorkingDir": request.workdir or "", "Labels": request.labels,
-            "StopSignal": _signal_name(request.stop_signal),
+            "StopSignal": _signal_name(request.stop_signal), "StopTimeout": request.stop_timeout,
             "ExposedPorts": {
                 f"{number}/{protocol}": {}
                 for number, protocol in (*request.expose, *((port.container_port, port.protocol) for port in request.publish))
@@ -180,7 +180,7 @@ def _host_config(host: Host, record: Record) -> dict[str, Any]:
             {"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in request.ulimits
         ],
         "Cgroup": "/" + place.name, "CgroupParent": request.cgroup_parent or "", "CgroupManager": place.manager.word,
-        "CgroupConf": request.cgroup_conf,
+        "CgroupConf": request.cgroup_conf, "ContainerIDFile": request.cidfile or "", "PidFile": request.pidfile or "",
         "Rootfs": request.rootfs or "", "LogConfig": {"Type": "local", "Config": {
             name: str(value) for name, value in (("max-size", request.log_size), ("max-file", request.log_files)) if value
         }},

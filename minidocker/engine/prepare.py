@@ -28,11 +28,11 @@ _INITS = ("/usr/bin/tini-static", "/usr/bin/catatonit", "/usr/bin/tini", "/usr/l
 
 class Prepared:
     """All that is decided before the first write. `around.netns` tells the kind of network: "" its own, None the host's, a path
-    another container's; `joins` that container's record; `place` its cgroup's."""
+    another container's; `joins` that container's record; `place` its cgroup's. `again`: it has been made before."""
 
     __slots__ = ("around", "id", "joins", "place", "request", "view")
 
-    def __init__(self, host: Host, request: RunRequest, id: str) -> None:
+    def __init__(self, host: Host, request: RunRequest, id: str, again: bool = False) -> None:
         self.id = id
         self.request = request
         directory = host.data_directory(id)
@@ -46,6 +46,10 @@ class Prepared:
         self._check_volumes()
         if request.cpus is not None or request.cpuset_cpus:
             check_cpus(request.cpus or 0, request.cpuset_cpus or "")
+        if request.cidfile or request.pidfile:
+            from minidocker.engine import idfiles
+
+            idfiles.check(request, again)
         self._privileges()
         self.around.init = _find_init() if request.init else ""
         self.place = self._find_place(host)

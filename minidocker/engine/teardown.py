@@ -31,6 +31,10 @@ def released(host: Host, record: containers.Record, places: list[tuple[Network, 
     steps: list[Step] = [resources.KillAll(host.face, place.name), place.removal()]
     if record.request.mode != "host":
         steps.insert(0, names.UnnameNetns(record.name, record.netns, record.pid))
+    if record.request.pidfile:
+        from minidocker.engine import idfiles
+
+        steps.insert(0, idfiles.RemovePid(record))
     return Plan(steps) + wiring.released(host, record.id, places)
 
 

@@ -114,11 +114,11 @@ def _days(year: int, month: int, dom: int) -> int:
     return (year - 1970) * 365 + leaps + sum(_DAYS[: month - 1]) + (month > 2 and _leap(year)) + dom - 1
 
 
-def timeout(text: str) -> float:
+def timeout(text: str, option: str = "--time") -> float:
     """--time of `stop` in seconds; -1 is for ever."""
     value = FOREVER if text == "-1" else decimal(text)
     if value is None or value > LONGEST_WAIT:
-        raise refused("--time", text, f"seconds up to {LONGEST_WAIT} are allowed (-1 is for ever)")
+        raise refused(option, text, f"seconds up to {LONGEST_WAIT} are allowed (-1 is for ever)")
     return value
 
 

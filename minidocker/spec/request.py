@@ -78,6 +78,9 @@ class RunRequest:
         self.apparmor = ""                              # the AppArmor profile; "": the one we run under
         self.selinux: list[str] = []                    # "user:U", "role:R", "type:T", "level:L": parts of the SELinux context
         self.stop_signal = 15
+        self.stop_timeout: float | None = None          # seconds until `stop` kills it; -1: never
+        self.cidfile: str | None = None                 # absolute, as the next
+        self.pidfile: str | None = None
         self.log_size: int | None = None                # bytes of a file of the log
         self.log_files: int | None = None               # how many of them
         self.restart = "no"                             # spec/restart.py: a policy

@@ -82,3 +82,51 @@ def test_a_created_container_outlives_a_reboot_and_a_start_that_fails(md: Minido
     assert listed(md, "bad")["State"] == "exited" and listed(md, "bad")["IP"] == ""
     md("start", "gone")
     poll(lambda: [row["Names"] for row in md.ps()] == ["bad"], "--rm takes it away when it ends")
+
+
+def test_the_id_goes_into_a_file_that_was_not_there(md: Minidocker, busybox: Path, tmp_path: Path) -> None:
+    one, two, three, taken = (tmp_path / name for name in ("one", "two", "three", "taken"))
+    taken.write_text("another's")
+    assert md.start("--cidfile", one, "--name", "one", "--net", "none", "--rootfs", busybox, "sleep", "1000") == one.read_text()
+    made = md("create", "--cidfile", "two", "--rootfs", busybox, "true", cwd=tmp_path).stdout.strip()
+    assert made == two.read_text() and md.inspect(made)["HostConfig"]["ContainerIDFile"] == str(two)
+    read = md.run("--rm", "--cidfile", three, "--net", "none", "-v", f"{tmp_path}:/here", "--rootfs", busybox, "sh", "-c",
+                  "until [ -s /here/three ]; do sleep 0.01; done; cat /here/three").stdout  # fmt: skip
+    assert read == three.read_text() and len(read) == 64, "it is there while the program runs"
+    for words in (("run", "--rm"), ("run", "-d"), ("create",)):
+        assert "exists already" in md.refused(*words, "--cidfile", taken, "--rootfs", busybox, "true")
+    assert taken.read_text() == "another's"
+    md.refused("run", "--cidfile", tmp_path / "four", "--rootfs", busybox, "no-such", code=127)
+    assert "no/where" in md.refused("run", "--cidfile", tmp_path / "no/where", "--rootfs", busybox, "true")
+    assert not (tmp_path / "four").exists(), "what did not start has no id"
+    md("restart", "-t", "0", "one")
+    assert one.read_text() == md.inspect("one")["Id"]
+
+
+def test_the_pid_is_in_a_file_as_long_as_the_process_lives(md: Minidocker, busybox: Path, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    file.write_text("1")
+    md.start("--pidfile", file, "--name", "one", "--net", "none", "--rootfs", busybox, "sleep", "1000")
+    assert int(file.read_text()) == md.inspect("one")["State"]["Pid"]
+    first = file.read_text()
+    md("kill", "one")
+    assert not file.exists()
+    md("start", "one")
+    assert int(file.read_text()) == md.inspect("one")["State"]["Pid"] and file.read_text() != first
+    file.write_text("1")
+    md("rm", "-f", "one")
+    assert file.read_text() == "1", "what is not ours stays"
+    assert str(file) in md.run("--dry-run", "--pidfile", file, "--rootfs", busybox, "true").stdout
+
+
+def test_each_container_has_its_own_patience(md: Minidocker, busybox: Path) -> None:
+    deaf = ("--net", "none", "--rootfs", busybox, "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done")
+    md.start("--name", "one", "--stop-timeout", "0", *deaf)
+    poll(lambda: md.logs("one") == "up\n", "it ignores TERM")
+    assert "timeout 1 " in md("stop", "-t", "1", "--explain", "one", check=False).stderr, "what stop is told counts more"
+    assert md.inspect("one")["State"]["ExitCode"] == 137 and md.inspect("one")["Config"]["StopTimeout"] == 0
+    md("start", "one")
+    poll(lambda: md.logs("one") == "up\nup\n", "it ignores TERM")
+    explained = md("stop", "--explain", "one", check=False).stderr
+    assert "timeout" not in explained and "kill -KILL" in explained
+    assert "seconds" in md.refused("run", "--stop-timeout", "soon", "--rootfs", busybox, "true")

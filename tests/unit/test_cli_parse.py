@@ -27,7 +27,8 @@ GOOD = {
     "security_opt": "no-new-privileges=false", "shm_size": "1m", "stop_signal": "INT", "tmpfs": "/run:size=1m", "ulimit": "nofile=9:10",
     "user": "1000:0", "volume": "./src:/src:ro", "workdir": "/srv", "filter": "name=a", "format": "json", "since": "10s", "tail": "3",
     "time": "2.5", "root": "/tmp/x", "bridge": "br9", "driver": "ptp", "gateway": "10.9.0.9", "ip_range": "10.9.0.0/25", "mtu": "1400",
-    "opt": "mtu=1400", "subnet": "10.9.0.0/24", "alias": "db", "gw_priority": "5",
+    "opt": "mtu=1400", "subnet": "10.9.0.0/24", "alias": "db", "gw_priority": "5", "cidfile": "/x/id", "pidfile": "/x/pid",
+    "stop_timeout": "3",
 }  # fmt: skip
 
 anything = st.text(st.characters(exclude_characters="\0"), max_size=8)
