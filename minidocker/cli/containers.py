@@ -119,7 +119,7 @@ def remove(call: Call) -> int:
     host = call.host()
     from minidocker.engine import lifecycle
 
-    return each(call.arguments, lifecycle.remover(host, call.arguments, call.flag("force"), call.teller()))
+    return each(call.arguments, lifecycle.remover(host, call.arguments, call.flag("force"), call.teller(), call.flag("volumes")))
 
 
 def inspect(call: Call) -> int:

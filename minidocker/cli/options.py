@@ -126,7 +126,7 @@ RUN = Command(
         Option("-m, --memory SIZE", "Memory limit (512m; at least 6m; 0: none)"),
         Option("--memory-reservation SIZE", "Soft memory limit, under pressure"),
         Option("--memory-swap SIZE", "Limit of memory plus swap (-1: no limit)"),
-        Option("--mount type=TYPE,src=...,dst=...", "Mount a bind, volume or tmpfs", LIST),
+        Option("--mount type=TYPE,...", "bind, volume or tmpfs: type=,src=,dst=,ro", LIST),
         Option("--name NAME", "Name of the container (default: random)"),
         Option("--network NETWORK[:ip=...]", "A network, none, host or container:NAME", LIST, aliases=("--net",)),
         Option("--network-alias NAME", "Another name in the network", LIST, aliases=("--net-alias",)),
@@ -146,7 +146,7 @@ RUN = Command(
         Option("-t, --tty", "Give the command a terminal"),
         Option("--ulimit NAME=SOFT[:HARD]", "Set a resource limit (nofile=1024:4096)", LIST),
         Option("-u, --user USER[:GROUP]", "Run as this user and group"),
-        Option("-v, --volume SRC:DST[:ro]", "Mount a file or directory of the host", LIST),
+        Option("-v, --volume SRC:DST[:ro]", "Mount a path of the host, or a volume", LIST),
         Option("-w, --workdir DIR", "Working directory (absolute)"),
     ),
     "COMMAND [ARG...]",
@@ -164,6 +164,8 @@ RUN = Command(
         ("another root file system, and a directory of the host in it", "minidocker run --rm --rootfs ./debian -v ./src:/src:ro ls /src"),
         ("what would be done, as a script", "minidocker run --dry-run ./server alice"),
     ),
+        ("a volume that outlives it", "minidocker run -d -v data:/var/lib/data ./server db"),
+        ("started again whenever it fails, five times at most", "minidocker run -d --restart on-failure:5 ./server web"),
 )
 
 EXEC = Command(

@@ -34,7 +34,11 @@ RM = Command(
     "Remove containers",
     "containers",
     "remove",
-    (EXPLAIN, Option("-f, --force", "Kill them first when they run")),
+    (
+        EXPLAIN,
+        Option("-f, --force", "Kill them first when they run"),
+        Option("-v, --volumes", "Remove their anonymous volumes too"),
+    ),
     "CONTAINER...",
     least=1,
     most=-1,

@@ -6,6 +6,7 @@ from minidocker.cli.options import Command
 from minidocker.cli.options_cold import COMMANDS
 from minidocker.cli.options_networks import NETWORK_COMMANDS
 from minidocker.cli.options_system import CONTAINER_COMMANDS, SYSTEM_COMMANDS
+from minidocker.cli.options_volumes import VOLUME_COMMANDS
 
 
 class Group:
@@ -33,6 +34,7 @@ GROUPS = (
         {"ps": "ls"}, (("ps", "ls"), ("list", "ls"), ("remove", "rm")),
     ),
     Group("network", "Make, list and remove networks", NETWORK_COMMANDS, aliases=(("list", "ls"), ("remove", "rm"))),
+    Group("volume", "Keep files that outlive containers", VOLUME_COMMANDS, aliases=(("list", "ls"), ("remove", "rm"))),
     Group("system", "What minidocker takes of this host, and giving it back", SYSTEM_COMMANDS),
 )  # fmt: skip
 

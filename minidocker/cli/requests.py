@@ -64,12 +64,19 @@ def run_request(call: Call, environ: Mapping[str, str], cwd: str) -> RunRequest:
 def _files(request: RunRequest, call: Call, cwd: str) -> None:
     request.rootfs = _with(call, "rootfs", lambda text: parse.host_path("--rootfs", text, cwd))
     request.read_only = call.flag("read_only")
-    request.volumes = [parse.volume(text, cwd) for text in call.list("volume")]
+    paths = [text[:1] in ("/", ".") and ":" in text for text in call.list("volume")]
+    request.volumes = [parse.volume(text, cwd) for text, path in zip(call.list("volume"), paths) if path]  # noqa: B905
+    if "mount" in call.given or not all(paths):
+        from minidocker.spec import parse_mounts
+
+        request.mounts = [parse_mounts.volume(text) for text, path in zip(call.list("volume"), paths) if not path]  # noqa: B905
+        request.mounts += [parse_mounts.mount(text, cwd) for text in call.list("mount")]
     request.tmpfs = [parse.tmpfs(text) for text in call.list("tmpfs")]
     seen: set[str] = set()
-    for target in [volume[1] for volume in request.volumes] + [tmpfs[0] for tmpfs in request.tmpfs]:
+    targets = [volume[1] for volume in request.volumes] + [tmpfs[0] for tmpfs in request.tmpfs]
+    for target in targets + [mount[2] for mount in request.mounts]:
         if target in seen:
-            raise UsageError(f"two mounts on `{target}`", "give each --volume and --tmpfs a place of its own")
+            raise UsageError(f"two mounts on `{target}`", "give each --volume, --mount and --tmpfs a place of its own")
         seen.add(target)
 
 

@@ -90,11 +90,12 @@ def terminal_width(descriptor: int = output.STDOUT) -> int | None:
 
 
 class View:
-    """How a list of records is to be printed. `rows` gives what templates and tables show, `records` what JSON shows."""
+    """How a list of records is to be printed. `rows` gives what templates and tables show, `records` what JSON shows; of each record `key`
+    is what --quiet shows."""
 
-    __slots__ = ("columns", "format", "parts", "quiet", "truncate")
+    __slots__ = ("columns", "format", "key", "parts", "quiet", "truncate")
 
-    def __init__(self, columns: list[Column], format: str | None, quiet: bool, truncate: bool) -> None:
+    def __init__(self, columns: list[Column], format: str | None, quiet: bool, truncate: bool, key: str = "ID") -> None:
         """Raises UsageError for a format that is not understood, before the engine is asked for anything."""
         if quiet and format is not None:
             raise UsageError("--quiet and --format contradict each other", "leave one out")
@@ -102,6 +103,7 @@ class View:
         self.format = (format or "table").replace("\\t", "\t").replace("\\n", "\n")
         self.quiet = quiet
         self.truncate = truncate
+        self.key = key
         self.parts: list[str | Field] = []
         if self.format not in ("table", "json"):
             from minidocker.spec import template
@@ -111,7 +113,7 @@ class View:
     def print(self, records: list[dict[str, object]], row: Callable[[dict[str, object]], dict[str, str]]) -> None:
         """Print the list; `row` makes a record's columns, as text."""
         if self.quiet:
-            output.say_text("".join(row(record)["ID"] + "\n" for record in records))
+            output.say_text("".join(row(record)[self.key] + "\n" for record in records))
         elif self.format == "table":
             width = terminal_width() if self.truncate else None
             output.say_text(table(self.columns, [row(record) for record in records], width))

@@ -262,6 +262,10 @@ def revive(host: Host, prepared: Prepared) -> tuple[containers.Record, list[Link
         # what it is to be in now: another command may have connected or disconnected it since it was looked at
         prepared.request.mode, prepared.request.networks = record.request.mode, record.request.networks
         generation = record.generation + 1
+        if request.mounts:
+            from minidocker.engine import volumes
+
+            volumes.take(state, prepared.id, request)
         owner = leases.again(host, record, generation, prepared.request.hostname)
         containers.update(state, record.id, status=containers.STARTING, boot=host.boot, generation=generation, started=0, finished=0,
                           exit_code=None, oom_killed=0, error="")  # fmt: skip

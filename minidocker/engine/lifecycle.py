@@ -114,15 +114,15 @@ def _removal(host: Host, record: containers.Record) -> Plan:
     return Plan([rootfs.RemoveTree(host.data_directory(record.id), "its layer of the file system, its files and its log")])
 
 
-def remove(host: Host, reference: str, force: bool, tell: Tell = silent) -> None:
-    """Remove a container and its files; a running one only with `force`."""
+def remove(host: Host, reference: str, force: bool, tell: Tell = silent, volumes: bool = False) -> None:
+    """Remove a container and its files; a running one only with `force`; with `volumes` the anonymous ones that it alone has."""
     reconcile.look(host)
     record = containers.find(host.state, reference)
     if not force and record.status in (containers.CREATING, containers.RUNNING):
         raise StateError(f"container `{record.name}` is running", f"minidocker stop {record.name}, or rm -f")
     tell(lambda: _removal(host, record), record.pid)
     deadline = time.monotonic() + _KILL_TIMEOUT
-    while not _remove_ended(host, record.id):
+    while not _remove_ended(host, record.id, volumes):
         if time.monotonic() > deadline:
             raise StateError(f"container `{record.name}` is still {record.status}", "another minidocker is at work on it: try again")
         current = containers.get(host.state, record.id)
@@ -138,19 +138,21 @@ def remove(host: Host, reference: str, force: bool, tell: Tell = silent) -> None
             _wait_for_monitor(host, record)
 
 
-def remover(host: Host, references: list[str], force: bool, tell: Tell = silent) -> Callable[[str], None]:
+def remover(
+    host: Host, references: list[str], force: bool, tell: Tell = silent, volumes: bool = False
+) -> Callable[[str], None]:
     """What removes one of `references`. Of several running ones all are ended first, by their monitors' death, and tidied up after in this
     process: five hundred in turn would be five hundred interpreters that start only to tidy up."""
-    together = _end_together(host, references, tell) if force and len(references) > 1 else {}
+    together = _end_together(host, references, tell, volumes) if force and len(references) > 1 else {}
 
     def one(reference: str) -> None:
         if reference not in together or containers.get(host.state, together[reference]) is not None:
-            remove(host, reference, force, tell)
+            remove(host, reference, force, tell, volumes)
 
     return one
 
 
-def _end_together(host: Host, references: list[str], tell: Tell) -> dict[str, str]:
+def _end_together(host: Host, references: list[str], tell: Tell, volumes: bool) -> dict[str, str]:
     """Kill the monitors of those that run, which are marked as about to be removed before, and finish them; reference -> id."""
     reconcile.look(host)
     ended: dict[str, str] = {}
@@ -180,6 +182,9 @@ def _monitor(host: Host, record: containers.Record) -> int:
     """A pidfd of the container's monitor, -1 where it has just ended."""
     lock = f"{host.run_directory(record.id)}/lock"
     pid = lock_holder(lock)
+            if volumes and record.request.mounts:
+                record.request.remove = True  # whoever finishes it takes its anonymous volumes away then, too
+                containers.set_request(host.state, record.id, record.request)
     try:
         pidfd = process.pidfd_open(pid) if pid else -1
     except ProcessLookupError:
@@ -190,7 +195,7 @@ def _monitor(host: Host, record: containers.Record) -> int:
     return pidfd
 
 
-def _remove_ended(host: Host, id: str) -> bool:
+def _remove_ended(host: Host, id: str, volumes: bool = False) -> bool:
     """Remove a container that has ended; False when it has not, or a living process has it in its hands."""
     lock = host.claim(id)
     if lock < 0:
@@ -201,7 +206,13 @@ def _remove_ended(host: Host, id: str) -> bool:
         if ended and record is not None:
             # its files before its record, which is all that says where they are; on a full disk they make the room to forget it
             rootfs.remove_tree(host.data_directory(id))
-            containers.delete(host.state, id)
+            if record.request.mounts and (volumes or record.request.remove):
+                from minidocker.engine.volumes import forget
+
+                if troubles := forget(host, id):
+                    raise MinidockerError("; ".join(troubles))
+            else:
+                containers.delete(host.state, id)
         if ended:
             host.drop_run_directory(id)
     finally:

@@ -154,7 +154,8 @@ def document(host: Host, record: Record) -> dict[str, object]:
         "Mounts": [
             {"Type": "bind", "Source": source, "Destination": destination, "RW": not readonly}
             for source, destination, readonly in request.volumes
-        ] + [{"Type": "tmpfs", "Source": "", "Destination": destination, "RW": True} for destination, _ in request.tmpfs],
+        ] + _mounts(host, request)
+        + [{"Type": "tmpfs", "Source": "", "Destination": destination, "RW": True} for destination, _ in request.tmpfs],
         "NetworkSettings": {
             "Networks": {endpoint.network: _endpoint(host, endpoint) for endpoint in endpoints},
             "Ports": _bindings(endpoints, request.expose),
@@ -165,6 +166,15 @@ def document(host: Host, record: Record) -> dict[str, object]:
 
 
 def _host_config(host: Host, record: Record) -> dict[str, Any]:
+def _mounts(host: Host, request: RunRequest) -> list[dict[str, object]]:
+    """Those of --mount and the volumes."""
+    if not request.mounts:
+        return []
+    from minidocker.engine import volumes
+
+    return volumes.shown(host, request)
+
+
     request = record.request
     place = host.place(record.id, request)
     return {

@@ -67,8 +67,12 @@ def _has_own(request: RunRequest) -> bool:
 
 
 def plan(host: Host, prepared: Prepared, links: list[Link]) -> Plan:
-    """The container's directory, its own files, and its names in its networks' hosts files."""
+    """The container's directory, its volumes, its own files, and its names in its networks' hosts files."""
     steps: list[Step] = [] if prepared.request.rootfs else [rootfs.MakeSkeleton(prepared.view.lower)]
+    if prepared.request.mounts:
+        from minidocker.engine import volumes
+
+        steps += volumes.plan(host, prepared).steps
     steps.append(MakeFiles(host.data_directory(prepared.id), bind(host, prepared, links)))
     if links and _has_own(prepared.request):
         directories = [host.names_directory(link.network.name) for link in links]

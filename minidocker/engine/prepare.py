@@ -43,7 +43,7 @@ class Prepared:
         self._find_user()
         self._find_program()
         request.workdir = self.around.workdir  # what an exec starts from, too
-        self._check_volumes()
+        self._check_volumes(host)
         if request.cpus is not None or request.cpuset_cpus:
             check_cpus(request.cpus or 0, request.cpuset_cpus or "")
         if request.cidfile or request.pidfile:
@@ -116,12 +116,16 @@ class Prepared:
             return False
         return True
 
-    def _check_volumes(self) -> None:
+    def _check_volumes(self, host: Host) -> None:
         for source, _, _ in self.request.volumes:
             if not os.path.exists(source):
                 raise NotFoundError(
                     f"the volume's source {source} does not exist", f"mkdir -p {source} (docker would make it; minidocker does not)"
                 )
+        if self.request.mounts:
+            from minidocker.engine import volumes
+
+            self.around.mounted = volumes.entries(host, self.request)
 
     def _privileges(self) -> None:
         request, around = self.request, self.around

@@ -25,6 +25,11 @@ def sweep(host: Host, but: str = "") -> None:
             from minidocker.engine import connection
 
             connection.undo(host, id, network)
+    if host.state.row("SELECT 1 FROM volumes WHERE removing"):
+        from minidocker.storage import volumes
+
+        for trouble in volumes.settle(host.state, host.root):
+            host.notice(f"removing a volume: {trouble}")
     _tend_dns(host)
 
 

@@ -81,7 +81,11 @@ def _finish(host: Host, record: containers.Record, exit_code: int | None, finish
     troubles = released(host, record, wiring.places(host, record)).clear(At())
     if vanish:
         troubles += Plan([files_of(host, record)]).clear(At())
-        if not troubles:
+        if not troubles and record.request.mounts and (record.request.remove or record.status == containers.CREATING):
+            from minidocker.engine import volumes
+
+            troubles += volumes.forget(host, record.id)
+        elif not troubles:
             containers.delete(state, record.id)
     else:
         with state.transaction():

@@ -1,7 +1,7 @@
-"""Mount option `tmpcopyup`: a tmpfs begins with a copy of what the root file system has at its place.
+"""A copy of what the root file system has at a place: for mount option `tmpcopyup`, with which a tmpfs begins so, and for a new volume.
 
 The source is the root file system's, so nothing in it is trusted: entries are opened below a descriptor and never through a link, a fifo
-or device is made anew and not opened, and the tmpfs's own size limits how much is copied.
+or device is made anew and not opened, and a tmpfs's own size limits how much is copied.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ _CHUNK = 1 << 20
 def copy(source: int, target: int, destination: str) -> None:
     """All that is in the directory behind descriptor `source` into that behind `target`. KernelError (ENOSPC: the tmpfs is full)."""
     try:
-        _attributes(os.fstat(source), target)
-        _directory(source, target)
+        tree(source, target)
     except OSError as error:
         raise KernelError.of(f"copy what the root file system has in `{destination}` to the tmpfs there", error) from error
+
+
+def tree(source: int, target: int) -> None:
+    """The same, for whoever has words of his own for what goes wrong. Raises OSError."""
+    _attributes(os.fstat(source), target)
+    _directory(source, target)
 
 
 def _directory(source: int, target: int) -> None:

@@ -41,8 +41,9 @@ class Surroundings:
     `root` the root directory; `mounts` those of the rootfs view, the first over "/" when it is an overlay; `files` (host path, container
     path, read-only) of hosts, hostname and resolv.conf; `uid`, `gid`, `groups`, `home` the user; `limits_swap` whether the kernel can;
     `netns` a path to join, "" for a new one, None for the host's; `capabilities` the set, sorted, with CAP_; `devices` OCI device
-    entries for --privileged; `security_labels` of the process section (apparmorProfile, selinuxLabel); `init` the host path of an init
-    to bind in, or ""; `program` (host path, container path) of a host program to bind in, or None.
+    entries for --privileged; `mounted` OCI entries of the request's `mounts`; `security_labels` of the process section (apparmorProfile,
+    selinuxLabel); `init` the host path of an init to bind in, or ""; `program` (host path, container path) of a host program to bind in,
+    or None.
     """
 
     def __init__(self, root: str, mounts: list[dict[str, Any]]) -> None:
@@ -60,6 +61,7 @@ class Surroundings:
         self.devices: list[dict[str, Any]] = []
         self.init = ""
         self.program: tuple[str, str] | None = None
+        self.mounted: list[dict[str, Any]] = []
         self.cgroups_path = ""
         self.private_cgroupns = True
         self.limits_swap = True
@@ -88,6 +90,8 @@ def configuration(request: RunRequest, around: Surroundings) -> dict[str, Any]:
     }
     if around.seccomp is not None:
         linux["seccomp"] = around.seccomp
+    if any(option in ("shared", "rshared") for entry in around.mounted for option in entry["options"]):
+        linux["rootfsPropagation"] = "shared"  # else they would have no peers outside
     return {
         "ociVersion": OCI_VERSION,
         "process": process(
@@ -200,11 +204,11 @@ def _mounts(request: RunRequest, around: Surroundings) -> list[dict[str, Any]]:
         listed.append(bind(source, destination, ["bind", "ro"] if readonly else ["bind"]))
     if around.init:
         listed.append(bind(around.init, INIT, ["bind", "ro", "nosuid", "nodev"]))
-    for destination, options in request.tmpfs:
-        words = [w for w in options.split(",") if w]
-        listed.append({"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "noexec", *words]})
+    asked = [tmpfs(destination, options.split(",")) for destination, options in request.tmpfs]
     for source, destination, readonly in request.volumes:
-        listed.append(bind(source, destination, ["rbind", "rprivate", "rro"] if readonly else ["rbind", "rprivate"]))
+        asked.append(bind(source, destination, ["rbind", "rprivate", "rro"] if readonly else ["rbind", "rprivate"]))
+    # what is on another comes after it, in whatever order they were asked for
+    listed += sorted(asked + around.mounted, key=lambda entry: entry["destination"].count("/"))
     if around.program:
         listed.append(bind(*around.program, ["bind", "ro", "nosuid", "nodev"]))
     return listed
@@ -219,6 +223,11 @@ def network_sysctls(ipv6: bool = True) -> dict[str, str]:
             settings[f"net.ipv6.conf.{interfaces}.disable_ipv6"] = "1"
             settings[f"net.ipv6.conf.{interfaces}.accept_ra"] = "0"
     return settings
+
+
+def tmpfs(destination: str, options: list[str]) -> dict[str, Any]:
+    words = ["nosuid", "nodev", "noexec", *filter(None, options)]
+    return {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": words}
 
 
 def bind(source: str, destination: str, options: list[str]) -> dict[str, Any]:

@@ -149,13 +149,13 @@ def host_path(option: str, text: str, cwd: str) -> str:
 
 
 def volume(text: str, cwd: str) -> tuple[str, str, bool]:
-    """SRC:DST[:ro|rw] as (host path, container path, read-only). SRC is absolute or starts with `.`; there are no named volumes."""
+    """SRC:DST[:ro|rw] as (host path, container path, read-only). SRC is absolute or starts with `./`; volumes are parse_mounts.py's."""
     parts = text.split(":")
     if not 2 <= len(parts) <= 3:
         raise refused("--volume", text, "SRC:DST or SRC:DST:ro is allowed")
     source, target, mode = parts[0], parts[1], parts[2] if len(parts) == 3 else "rw"
     if source not in (".", "..") and not source.startswith(("/", "./", "../")):
-        raise refused("--volume", text, f"SRC `{source}` must start with / or ./ (there are no named volumes)")
+        raise refused("--volume", text, f"SRC `{source}` must start with / or ./")
     if not target.startswith("/") or normal(target) == "/":
         raise refused("--volume", text, f"DST `{target}` must be an absolute path below /")
     if mode not in ("ro", "rw"):

@@ -44,6 +44,7 @@ class RunRequest:
         self.hostname: str | None = None
         self.volumes: list[tuple[str, str, bool]] = []  # (host path, container path, read-only)
         self.tmpfs: list[tuple[str, str]] = []          # (container path, mount options)
+        self.mounts: list[tuple[str, str, str, list[str], bool]] = []  # --mount, -v NAME:DST and -v DST: parse_mounts.py
         self.rootfs: str | None = None                  # --rootfs DIR, absolute
         self.read_only = False
         self.mode = ""                                  # "" for networks, else none | host | container:NAME
@@ -149,8 +150,8 @@ def from_data(data: dict[str, Any]) -> RunRequest:
     request.networks = [Attachment(*fields) for fields in request.networks]  # type: ignore[misc]
     request.publish = [Port(*fields) for fields in data["publish"]]
     request.detach_keys = data["detach_keys"].encode("latin-1")
-    for name in ("volumes", "tmpfs", "add_hosts", "expose", "ulimits"):
-        setattr(request, name, [tuple(entry) for entry in data[name]])
+    for name in ("volumes", "mounts", "tmpfs", "add_hosts", "expose", "ulimits"):
+        setattr(request, name, [tuple(entry) for entry in getattr(request, name)])
     return request
 
 

@@ -60,8 +60,10 @@ class Engine:
 
         return function
 
-    def remover(self, host: Host, references: list[str], force: bool, tell: Callable[..., None]) -> Callable[[str], Any]:
-        self.calls.append(("remover", (references, force)))
+    def remover(
+        self, host: Host, references: list[str], force: bool, tell: Callable[..., None], volumes: bool
+    ) -> Callable[[str], Any]:
+        self.calls.append(("remover", (references, force, volumes)))
         remove = self.note("remove")
         return lambda reference: remove(host, reference, tell)
 
@@ -288,7 +290,7 @@ def test_many_are_done_one_after_the_other(engine: Engine, minidocker_: Run, wor
 def test_rm_knows_of_all_before_the_first_goes(engine: Engine, minidocker_: Run, words: list[str], force: bool) -> None:
     engine.fail = {"b": NotFoundError("no container `b`")}
     assert minidocker_(*words, "a", "b", "c") == (1, "a\nc\n", "minidocker: no container `b`\n")
-    assert engine.calls == [("remover", (["a", "b", "c"], force)), *(("remove", (reference,)) for reference in "abc")]
+    assert engine.calls == [("remover", (["a", "b", "c"], force, False)), *(("remove", (reference,)) for reference in "abc")]
 
 
 def test_inspect(engine: Engine, minidocker_: Run) -> None:
