@@ -348,9 +348,13 @@ class Pivot(Step):
         if not self.pivot:
             self._move(at.root)
             return
+        shared = self.propagation in ("shared", "rshared")
+        old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if shared else -1
         # pivot_root(2), NOTES: with both arguments "." the old root is stacked over the new one and unmounted from there
         k.pivot_root(".", ".")
-        if self.propagation in ("shared", "rshared"):
+        if shared:
+            os.fchdir(old)
+            os.close(old)
             k.set_propagation(".", k.MS_SLAVE | k.MS_REC)  # or the host's own mounts would be unmounted with it
         k.umount_lazily(".")
         os.chdir("/")
