@@ -23,13 +23,15 @@ for _floor in ("runtime", "network", "storage"):
 BELOW["engine"] = {"runtime", "network", "storage", "plan", *BELOW["plan"]}
 BELOW["cli"] = {"engine", *BELOW["engine"]} - {"runtime"}
 BELOW["__main__"] = {"cli", "errors", "imports"}
-BELOW["__init__"] = set()
+BELOW["api"] = {"cli", "imports", *BELOW["cli"]}
+BELOW["__init__"] = {"api", "errors"}
 # The OCI command line drives the runtime without an engine.
 ALSO = {"cli/oci/": {"runtime"}}
 
 # Modules that run, ps, exec, logs and stop never load: they may import at will. A hot module imports them only inside a function.
 COLD = (
     "cli/app.py",
+    "api/*.py",
     "spec/seccomp_file.py",
 )
 
@@ -43,6 +45,8 @@ COSTLY = """
 
 # A process that is not the command's ends itself: a container's first, a monitor. Nobody else below cli/ does. (file, function)
 EXITS = {
+    ("api/serving.py", "serve"),
+    ("api/serving.py", "_end_with_caller"),
     ("engine/launch.py", "become_monitor"),
     ("engine/launch.py", "finish_resident"),
     ("runtime/init.py", "become_child"),
