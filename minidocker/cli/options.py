@@ -121,7 +121,7 @@ RUN = Command(
         Option("--ip ADDRESS", "IPv4 address (172.17.0.9)"),
         Option("--ip6 ADDRESS", "IPv6 address (fd00:9::9)"),
         Option("-l, --label KEY[=VALUE]", "Set a label", LIST),
-        Option("--log-opt KEY=VALUE", "max-size= of a file of the log (32m), max-file= (2)", LIST),
+        Option("--log-opt KEY=VALUE", "max-size= of a log file (32m), max-file= (2)", LIST),
         Option("--mac-address MAC", "Hardware address (02:42:ac:11:00:09)"),
         Option("-m, --memory SIZE", "Memory limit (512m; at least 6m; 0: none)"),
         Option("--memory-reservation SIZE", "Soft memory limit, under pressure"),
@@ -136,6 +136,8 @@ RUN = Command(
         Option("-p, --publish [[IP:]PORT:]PORT", "Publish a port or a range", LIST),
         Option("-P, --publish-all", "Publish what is exposed, on free ports"),
         Option("--read-only", "Mount the root file system read-only"),
+        Option("--restart POLICY", "no, on-failure[:N], always, unless-stopped",
+               complete=("no", "on-failure", "always", "unless-stopped")),
         Option("--rm", "Remove the container when it ends"),
         Option("--rootfs DIR", "Root file system (default: the host view)", complete="dir"),
         Option("--security-opt OPTION", "seccomp=, apparmor=, label= and others", LIST),
@@ -162,10 +164,10 @@ RUN = Command(
         ("in the background, half a CPU and 256 MiB at most", "minidocker run -d --name web --cpus 0.5 -m 256m ./server web"),
         ("the host's port 80 to the container's 8081", "minidocker run -d -p 80:8081 ./server web"),
         ("another root file system, and a directory of the host in it", "minidocker run --rm --rootfs ./debian -v ./src:/src:ro ls /src"),
-        ("what would be done, as a script", "minidocker run --dry-run ./server alice"),
-    ),
         ("a volume that outlives it", "minidocker run -d -v data:/var/lib/data ./server db"),
         ("started again whenever it fails, five times at most", "minidocker run -d --restart on-failure:5 ./server web"),
+        ("what would be done, as a script", "minidocker run --dry-run ./server alice"),
+    ),
 )
 
 EXEC = Command(

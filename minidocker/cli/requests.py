@@ -58,7 +58,17 @@ def run_request(call: Call, environ: Mapping[str, str], cwd: str) -> RunRequest:
     _privileges(request, call, cwd)
     if any(key in call.given for key in _LIMITS):
         _limits(request, call)
+    if "restart" in call.given:
+        _restart(request, call)
     return request
+
+
+def _restart(request: RunRequest, call: Call) -> None:
+    from minidocker.spec import restart
+
+    request.restart, request.restart_most = restart.policy(call.text("restart") or "")
+    if request.remove and request.restart != restart.NO:
+        raise UsageError(f"--restart {request.restart} starts again what --rm removes", "leave out one of them")
 
 
 def _files(request: RunRequest, call: Call, cwd: str) -> None:
@@ -170,14 +180,14 @@ def _limits(request: RunRequest, call: Call) -> None:
     request.cgroup_conf = dict(map(parse_limits.cgroup_file, call.list("cgroup_conf")))
     request.ulimits = list({limit[0]: limit for limit in map(parse_limits.ulimit, call.list("ulimit"))}.values())
     request.shm_size = _with(call, "shm_size", parse_limits.shm_size) or request.shm_size
+    logged = dict(map(parse_limits.log_option, call.list("log_opt")))
+    request.log_size, request.log_files = logged.get("max-size"), logged.get("max-file")
     if request.memory_swap is not None and not request.memory:
         raise UsageError("--memory-swap is the limit of memory and swap together: it needs --memory", "add -m, as in -m 256m")
     if request.memory and request.memory_swap is not None and 0 <= request.memory_swap < request.memory:
         raise UsageError("--memory-swap is below --memory", "it is the limit of memory and swap together; -1 is no limit")
     if request.memory and request.memory_reservation and request.memory_reservation > request.memory:
         raise UsageError("--memory-reservation is above --memory", "the reservation is the lower, soft limit")
-    logged = dict(map(parse_limits.log_option, call.list("log_opt")))
-    request.log_size, request.log_files = logged.get("max-size"), logged.get("max-file")
 
 
 def exec_request(call: Call, environ: Mapping[str, str], cwd: str) -> ExecRequest:

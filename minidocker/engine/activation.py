@@ -76,15 +76,15 @@ def others(hosts: str, own: str) -> bool:
     return any(line[:1] != b"#" and len(words := line.split()) > 2 and words[-1] != ours for line in lines)
 
 
-def spawn(argv: list[str], kept: tuple[int, ...]) -> None:
-    """Start `argv` as nobody's child, with the descriptors `kept` and no others."""
+def spawn(argv: list[str], kept: tuple[int, ...], environment: dict[str, str] | None = None) -> None:
+    """Start `argv` as nobody's child, with the descriptors `kept` and no others, and no environment but what is given."""
     pid = os.fork()
     if pid == 0:
-        _exec_apart(argv, kept)
+        _exec_apart(argv, kept, environment or {})
     os.waitpid(pid, 0)
 
 
-def _exec_apart(argv: list[str], kept: tuple[int, ...]) -> NoReturn:
+def _exec_apart(argv: list[str], kept: tuple[int, ...], environment: dict[str, str]) -> NoReturn:
     try:
         if os.fork():
             os._exit(0)
@@ -98,7 +98,7 @@ def _exec_apart(argv: list[str], kept: tuple[int, ...]) -> NoReturn:
                 os.set_inheritable(descriptor, True)
             elif descriptor > 2:
                 _close(descriptor)
-        os.execve(argv[0], argv, {})
+        os.execve(argv[0], argv, environment)
     finally:
         os._exit(127)
 

@@ -123,6 +123,27 @@ class Host:
         finally:
             os.close(turn)
 
+    def renew(self, id: str) -> int:
+        """A run directory with nothing of the last run in it, for another start of a container that this process has claimed; its lock.
+        Nobody finds the container unclaimed meanwhile, who asks `holder`, or claims it."""
+        from minidocker.storage import rootfs
+
+        turn = self._take_turn()
+        try:
+            rootfs.remove_tree(self.run_directory(id))
+            os.mkdir(self.run_directory(id), 0o700)
+            return hold_lock(f"{self.run_directory(id)}/lock")
+        finally:
+            os.close(turn)
+
+    def holder(self, id: str) -> int:
+        """The pid of who has claimed the container, 0 where nobody has."""
+        turn = self._take_turn()
+        try:
+            return lock_holder(f"{self.run_directory(id)}/lock")
+        finally:
+            os.close(turn)
+
     def _take_turn(self) -> int:
         descriptor = os.open(f"{self.run}/containers", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -15,3 +15,10 @@ def command(*imports: str) -> list[str]:
         "module = __import__(sys.argv[1], fromlist=['_']); getattr(module, sys.argv[2])(sys.argv[3:])"
     )
     return [sys.executable, "-I", "-S", "-c", code]
+
+
+def prctl() -> str:
+    """The directory that python-prctl is imported from."""
+    import _prctl
+
+    return os.path.dirname(str(_prctl.__file__))

@@ -74,18 +74,22 @@ def _is_gone(client: _socket.socket) -> bool:
 class Session:
     """One container's run, as its monitor goes through it."""
 
-    def __init__(self, host: Host, request: RunRequest, client: _socket.socket, id: str = "") -> None:
+    def __init__(self, host: Host, request: RunRequest, client: _socket.socket, id: str = "", waited: bool = False, placed: bool = False):
+        """`waited` when it is its policy that starts it again, in the process that has claimed it; `placed` when that is where a monitor
+        is to be already."""
         self.host = host
         self.request = request
         self.client = client
         self.again = bool(id)
+        self.waited = waited
+        self.placed = placed
         self.id = id or new_id()
         self.run_directory = host.run_directory(self.id)
         self.links: list[Link] = []
         self.activations: list[Activation] = []
 
     def live(self) -> None:
-        self.lock = self.host.claim(self.id)
+        self.lock = self.host.renew(self.id) if self.waited else self.host.claim(self.id)
         if self.lock < 0:
             raise StateError("the container is running already, or about to")
         try:
@@ -93,12 +97,12 @@ class Session:
             prepared = Prepared(self.host, self.request, self.id, self.again)
             if _is_gone(self.client):
                 raise MinidockerError("the command was killed")  # whoever killed it wants no container
-            self.record, self.links = (revive if self.again else register)(self.host, prepared)
+            self.record, self.links = revive(self.host, prepared, self.waited) if self.again else register(self.host, prepared)
         except BaseException:
             self.host.drop_run_directory(self.id)
             raise
         try:
-            if self.request.detach or (self.request.tty and self.request.interactive):  # it may outlive the command
+            if not self.placed and self._outlives():
                 prepared.place.manager.move_monitor(prepared.place.name, prepared.place.own, os.getpid())
             launch = self._create(prepared)
             self._start(launch)
@@ -111,6 +115,11 @@ class Session:
             self._become_resident(launch)
         else:
             self._stay(launch)
+
+    def _outlives(self) -> bool:
+        """Whether this process may live longer than the command."""
+        request = self.request
+        return request.detach or (request.tty and request.interactive) or request.has_policy
 
     def _create(self, prepared: Prepared) -> Launch:
         host = self.host
@@ -185,9 +194,13 @@ class Session:
         except monitor.Left:
             self._become_resident(launch)
         watching.leave()
-        finish_ended(self.host, self.id, status)
+        waits = finish_ended(self.host, self.id, status)
         if watching.client is not None:
             _tell(watching.client, b"X%d" % monitor.exit_code_of(status))
+        if waits is not None:
+            from minidocker.engine import restarts
+
+            restarts.become_waiter(self.host, waits, placed=True)
 
     def _become_resident(self, launch: Launch) -> NoReturn:
         """Exec a fresh interpreter that has nothing in it but the watching, and of the caller's nothing open: no terminal to be hung up,
@@ -211,28 +224,29 @@ class Session:
         finish = ["minidocker.engine.launch", "finish_resident", self.host.root, self.id]
         from minidocker.engine import interpreter
 
-        python = interpreter.command(os.path.dirname(_prctl_file()))
+        python = interpreter.command(interpreter.prctl())
         os.execv(sys.executable, [*python, *watch, *python, *finish])
-
-
-def _prctl_file() -> str:
-    import _prctl
-
-    return str(_prctl.__file__)
 
 
 def finish_resident(arguments: list[str]) -> None:
     """What the resident monitor execs at the end: data root, id, wait status."""
     root, id, status = arguments
-    finish_ended(Host(root, lambda text: None), id, int(status))
+    host = Host(root, lambda text: None)
+    waits = finish_ended(host, id, int(status))
+    if waits is not None:
+        from minidocker.engine import restarts
+
+        restarts.become_waiter(host, waits, placed=True)
     os._exit(0)
 
 
-def finish_ended(host: Host, id: str, status: int) -> None:
-    """Init has ended with wait status `status`."""
+def finish_ended(host: Host, id: str, status: int) -> containers.Record | None:
+    """Init has ended with wait status `status`; the container's record where its policy has it started again."""
     record = containers.get(host.state, id)
-    if record is not None:
-        teardown.finish(host, record, monitor.exit_code_of(status), time.time())
+    if record is None:
+        return None
+    teardown.finish(host, record, monitor.exit_code_of(status), time.time(), by_policy=True)
+    return containers.waiting(host.state, record)
 
 
 def register(host: Host, prepared: Prepared, status: str = containers.CREATING) -> tuple[containers.Record, list[Link]]:
@@ -248,24 +262,31 @@ def register(host: Host, prepared: Prepared, status: str = containers.CREATING) 
                 if request.name:
                     raise
         links = leases.take(host, request, leases.Owner(prepared.id, name, hostname=request.hostname))
+        if request.mounts:
+            from minidocker.engine import volumes
+
+            volumes.take(state, prepared.id, request)
     record = containers.get(host.state, prepared.id)
     assert record is not None  # noqa: S101  (inserted above, and its lock is ours)
     return record, links
 
 
-def revive(host: Host, prepared: Prepared) -> tuple[containers.Record, list[Link]]:
-    """The first write of a start again: its leases and ports anew, the addresses that it had where they are free."""
+def revive(host: Host, prepared: Prepared, waited: bool = False) -> tuple[containers.Record, list[Link]]:
+    """The first write of a start again: its leases and ports anew, the addresses that it had where they are free. By its policy after it
+    has `waited`, or by the user, with whom its policy begins anew."""
     with host.state.transaction() as state:
         record = containers.get(state, prepared.id)
-        if record is None or record.status not in containers.AT_REST:
-            raise StateError("the container is running already" if record else "the container has just been removed")
+        if record is None:
+            raise StateError("the container has just been removed")
+        if waited and (record.status != containers.RESTARTING or record.stopped):
+            raise StateError("the container has just been stopped")
+        if not waited and record.status not in containers.AT_REST:
+            raise StateError("the container is running already")
         # what it is to be in now: another command may have connected or disconnected it since it was looked at
         prepared.request.mode, prepared.request.networks = record.request.mode, record.request.networks
         generation = record.generation + 1
-        if request.mounts:
-            from minidocker.engine import volumes
-
-            volumes.take(state, prepared.id, request)
+        if not waited:
+            containers.update(state, record.id, restarts=0, backoff=0, stopped=0)
         owner = leases.again(host, record, generation, prepared.request.hostname)
         containers.update(state, record.id, status=containers.STARTING, boot=host.boot, generation=generation, started=0, finished=0,
                           exit_code=None, oom_killed=0, error="")  # fmt: skip

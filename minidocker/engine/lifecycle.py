@@ -62,7 +62,7 @@ def stop(host: Host, reference: str, timeout: float | None, tell: Tell = silent)
     """Ask the container to end by its stop signal, and kill it after `timeout` seconds (None: those of --stop-timeout, else 10). One that
     has ended is left alone."""
     reconcile.sweep(host)
-    record = containers.find(host.state, reference)
+    record = for_good(host, containers.find(host.state, reference))
     if record.status != containers.RUNNING:
         return
     try:
@@ -84,6 +84,11 @@ def kill(host: Host, reference: str, number: int) -> None:
     """Send signal `number` to the container's first process. Raises StateError when it is not running."""
     reconcile.sweep(host)
     record = containers.find(host.state, reference)
+    if number in (_SIGKILL, record.request.stop_signal):
+        waited = record.status == containers.RESTARTING
+        record = for_good(host, record)
+        if waited and record.status == containers.EXITED:
+            return
     if record.status != containers.RUNNING:
         raise StateError(f"container `{record.name}` is not running", f"it is {record.status}")
     pidfd = State(host.run_directory(record.id)).open()
@@ -118,8 +123,9 @@ def remove(host: Host, reference: str, force: bool, tell: Tell = silent, volumes
     """Remove a container and its files; a running one only with `force`; with `volumes` the anonymous ones that it alone has."""
     reconcile.look(host)
     record = containers.find(host.state, reference)
-    if not force and record.status in (containers.CREATING, containers.RUNNING):
-        raise StateError(f"container `{record.name}` is running", f"minidocker stop {record.name}, or rm -f")
+    if not force and record.status in (containers.CREATING, containers.RUNNING, containers.RESTARTING):
+        does = "is restarting" if record.status == containers.RESTARTING else "is running"
+        raise StateError(f"container `{record.name}` {does}", f"minidocker stop {record.name}, or rm -f")
     tell(lambda: _removal(host, record), record.pid)
     deadline = time.monotonic() + _KILL_TIMEOUT
     while not _remove_ended(host, record.id, volumes):
@@ -130,7 +136,7 @@ def remove(host: Host, reference: str, force: bool, tell: Tell = silent, volumes
             return  # with --rm its monitor has done it, or another rm
         record = current
         try:
-            if record.status == containers.RUNNING:
+            if record.status in (containers.RUNNING, containers.RESTARTING):
                 kill(host, record.id, _SIGKILL)
             else:
                 time.sleep(_PAUSE)  # its monitor is about to get it running, or somebody is about to remove it
@@ -167,6 +173,9 @@ def _end_together(host: Host, references: list[str], tell: Tell, volumes: bool) 
         pidfd = _monitor(host, record)
         if pidfd >= 0:
             tell(lambda record=record: _removal(host, record), record.pid)
+            if volumes and record.request.mounts:
+                record.request.remove = True  # whoever finishes it takes its anonymous volumes away then, too
+                containers.set_request(host.state, record.id, record.request)
             containers.update(host.state, record.id, status=containers.REMOVING)
             process.pidfd_send_signal(pidfd, _SIGKILL)
             ended[reference] = record.id
@@ -182,9 +191,6 @@ def _monitor(host: Host, record: containers.Record) -> int:
     """A pidfd of the container's monitor, -1 where it has just ended."""
     lock = f"{host.run_directory(record.id)}/lock"
     pid = lock_holder(lock)
-            if volumes and record.request.mounts:
-                record.request.remove = True  # whoever finishes it takes its anonymous volumes away then, too
-                containers.set_request(host.state, record.id, record.request)
     try:
         pidfd = process.pidfd_open(pid) if pid else -1
     except ProcessLookupError:

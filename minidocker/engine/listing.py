@@ -37,7 +37,7 @@ def ps(host: Host, all: bool, filters: list[tuple[str, str]]) -> list[dict[str, 
         wanted.setdefault(name, []).append(value)
     rows = []
     for record in containers.every(host.state):
-        if not (all or "status" in wanted or record.status == containers.RUNNING):
+        if not (all or "status" in wanted or record.status in (containers.RUNNING, containers.RESTARTING)):
             continue
         own = endpoints.get(record.id, [])
         if wanted and not _matches(record, own, wanted):
@@ -101,9 +101,9 @@ def status_text(record: Record, now: float) -> str:
     """"Up 3 seconds", "Exited (0) 2 minutes ago"."""
     if record.status == containers.RUNNING:
         return f"Up {duration(now - record.started)}"
-    if record.status == containers.EXITED:
+    if record.status in (containers.EXITED, containers.RESTARTING):
         code = "unknown" if record.exit_code is None else record.exit_code
-        return f"Exited ({code}) {duration(now - record.finished)} ago"
+        return f"{str(record.status).capitalize()} ({code}) {duration(now - record.finished)} ago"
     return str(record.status).capitalize()
 
 
@@ -128,7 +128,7 @@ def inspect(host: Host, references: list[str]) -> list[dict[str, object]]:
 def document(host: Host, record: Record) -> dict[str, object]:
     request = record.request
     endpoints = containers.endpoints(host.state, record).get(record.id, [])
-    running = record.status == containers.RUNNING
+    running, restarting = record.status == containers.RUNNING, record.status == containers.RESTARTING
     return {
         "Id": record.id,
         "Name": "/" + record.name,
@@ -140,6 +140,7 @@ def document(host: Host, record: Record) -> dict[str, object]:
             "ExitCode": 0 if running or record.status == containers.CREATED else record.exit_code,
             "OOMKilled": record.oom_killed, "Error": record.error, "StartedAt": _time(record.started), "FinishedAt": _time(record.finished),
         },
+        "RestartCount": record.restarts,
         "AppArmorProfile": request.apparmor,
         "Config": {
             "Hostname": request.hostname or record.short_id, "User": request.user or "", "Env": request.env, "Cmd": request.command,
@@ -165,7 +166,6 @@ def document(host: Host, record: Record) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _host_config(host: Host, record: Record) -> dict[str, Any]:
 def _mounts(host: Host, request: RunRequest) -> list[dict[str, object]]:
     """Those of --mount and the volumes."""
     if not request.mounts:
@@ -175,6 +175,7 @@ def _mounts(host: Host, request: RunRequest) -> list[dict[str, object]]:
     return volumes.shown(host, request)
 
 
+def _host_config(host: Host, record: Record) -> dict[str, Any]:
     request = record.request
     place = host.place(record.id, request)
     return {
@@ -185,6 +186,7 @@ def _mounts(host: Host, request: RunRequest) -> list[dict[str, object]]:
         "SecurityOpt": _security_options(request),
         "Binds": [f"{source}:{destination}" + ":ro" * readonly for source, destination, readonly in request.volumes],
         "Privileged": request.privileged, "ReadonlyRootfs": request.read_only, "ShmSize": request.shm_size, "AutoRemove": request.remove,
+        "RestartPolicy": {"Name": request.restart, "MaximumRetryCount": request.restart_most},
         "Dns": request.dns, "DnsSearch": request.dns_search, "DnsOptions": request.dns_options, "Init": request.init,
         "ExtraHosts": [f"{name}:{ip}" for name, ip in request.add_hosts], "Ulimits": [
             {"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in request.ulimits

@@ -63,18 +63,33 @@ def _settle(host: Host, id: str) -> None:
         if record is None or record.status in containers.AT_REST:
             host.drop_run_directory(id)
         else:
-            _finish(host, record)
+            _end(host, record)
     finally:
         os.close(lock)
 
 
-def _finish(host: Host, record: containers.Record) -> None:
+def _end(host: Host, record: containers.Record) -> None:
+    """Finish it, and have it started again where its policy says so; after the host went down that is `system boot`'s to do."""
+    alive = record.boot == host.boot
+    if record.status != containers.RESTARTING:
+        _finish(host, record, by_policy=alive and record.status in (containers.RUNNING, containers.STARTING))
+    elif record.stopped or not alive:
+        containers.end_wait(host.state, record.id)
+        host.drop_run_directory(record.id)
+    if containers.waiting(host.state, record) is not None:
+        from minidocker.engine import restarts
+
+        host.drop_run_directory(record.id)
+        restarts.resume(host, record.id)
+
+
+def _finish(host: Host, record: containers.Record, by_policy: bool) -> None:
     from minidocker.engine import teardown  # with all of the network: only when there is something to do
 
     exit_code, finished = _noted_end(host.run_directory(record.id))
     unseen = "its monitor was killed" if record.boot == host.boot else "the host went down"
     error = "" if exit_code is not None else unseen
-    for trouble in teardown.finish(host, record, exit_code, finished, error):
+    for trouble in teardown.finish(host, record, exit_code, finished, error, by_policy):
         host.notice(f"cleaning up after `{record.name}`: {trouble}")
 
 

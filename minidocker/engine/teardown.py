@@ -23,6 +23,7 @@ from minidocker.storage import containers, rootfs
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minidocker.spec.records import Endpoint, Network
+    from minidocker.storage.state import State
 
 
 def released(host: Host, record: containers.Record, places: list[tuple[Network, Endpoint]]) -> Plan:
@@ -54,11 +55,16 @@ def ended(host: Host, record: containers.Record, places: list[tuple[Network, End
     return plan + Plan([rootfs.RemoveTree(host.run_directory(record.id), "the state of its run")])
 
 
-def finish(host: Host, record: containers.Record, exit_code: int | None, finished: float, error: str = "") -> list[str]:
-    """End the container for good; `exit_code` None when nobody saw its end. Returns what went wrong."""
+def finish(
+    host: Host, record: containers.Record, exit_code: int | None, finished: float, error: str = "", by_policy: bool = False
+) -> list[str]:
+    """End the container; `exit_code` None when nobody saw its end. Returns what went wrong.
+
+    With `by_policy` its restart policy may have it wait to be started again: it is "restarting" then, and its run directory with the lock
+    is left to whoever waits."""
     moving = _end_moves(host, record)
     try:
-        return _finish(host, record, exit_code, finished, error)
+        return _finish(host, record, exit_code, finished, error, by_policy)
     finally:
         if moving >= 0:
             os.close(moving)
@@ -73,11 +79,12 @@ def _end_moves(host: Host, record: containers.Record) -> int:
         return -1
 
 
-def _finish(host: Host, record: containers.Record, exit_code: int | None, finished: float, error: str) -> list[str]:
+def _finish(host: Host, record: containers.Record, exit_code: int | None, finished: float, error: str, by_policy: bool) -> list[str]:
     state = host.state
     vanish = record.request.remove or record.status in (containers.CREATING, containers.REMOVING)
     oom_killed = _oom_killed(host, record)
     places = containers.endpoints(state, record).get(record.id, [])
+    wait: float | None = None
     troubles = released(host, record, wiring.places(host, record)).clear(At())
     if vanish:
         troubles += Plan([files_of(host, record)]).clear(At())
@@ -89,22 +96,33 @@ def _finish(host: Host, record: containers.Record, exit_code: int | None, finish
             containers.delete(state, record.id)
     else:
         with state.transaction():
+            wait = _wait(state, record, exit_code, finished) if by_policy and record.request.has_policy else None
             containers.release(state, record.id)
             containers.update(
                 state, record.id, status=containers.EXITED, exit_code=exit_code, finished=finished, oom_killed=int(oom_killed),
                 pid=0, netns=0, error="; ".join([error, *troubles] if error else troubles),
                 addresses=fastjson.dumps({place.network: place.ip for place in places}),
             )  # fmt: skip
+            if wait is not None:
+                containers.update(state, record.id, status=containers.RESTARTING, restarts=record.restarts + 1, backoff=wait)
     if places:
         from minidocker.engine import resolver
 
         troubles += Plan(resolver.Settle(host, place.network) for place in places).clear(At())
+    if wait is not None:
+        return troubles
     # last: as long as the lock file is there nobody else takes this container for abandoned
     try:
         host.drop_run_directory(record.id)
     except MinidockerError as error:
         troubles.append(str(error))
     return troubles
+
+
+def _wait(state: State, record: containers.Record, exit_code: int | None, finished: float) -> float | None:
+    from minidocker.engine import restarts
+
+    return restarts.wait(state, record, exit_code, finished)
 
 
 def _oom_killed(host: Host, record: containers.Record) -> bool:

@@ -78,17 +78,22 @@ class RunRequest:
         self.labels: dict[str, str] = {}
         self.apparmor = ""                              # the AppArmor profile; "": the one we run under
         self.selinux: list[str] = []                    # "user:U", "role:R", "type:T", "level:L": parts of the SELinux context
-        self.stop_signal = 15
-        self.stop_timeout: float | None = None          # seconds until `stop` kills it; -1: never
-        self.cidfile: str | None = None                 # absolute, as the next
-        self.pidfile: str | None = None
         self.log_size: int | None = None                # bytes of a file of the log
         self.log_files: int | None = None               # how many of them
         self.restart = "no"                             # spec/restart.py: a policy
         self.restart_most = 0                           # on-failure: how often at most; 0 as often as it takes
+        self.stop_signal = 15
+        self.stop_timeout: float | None = None          # seconds until `stop` kills it; -1: never
+        self.cidfile: str | None = None                 # absolute, as the next
+        self.pidfile: str | None = None
         self.init = False
         self.explain = False
         self.dry_run = False
+
+    @property
+    def has_policy(self) -> bool:
+        """Whether it may be started again by itself; only then is anything of that loaded."""
+        return self.restart != "no"
 
     @property
     def network(self) -> str:

@@ -17,29 +17,33 @@ CREATED = "created"  # by `create`: it has its name, addresses and ports, and no
 CREATING = "creating"
 RUNNING = "running"
 EXITED = "exited"
+RESTARTING = "restarting"  # it has ended, and its monitor waits to start it again by its policy
 STARTING = "starting"  # again: unlike one that is being created, it is not gone if that fails
 REMOVING = "removing"
 AT_REST = (CREATED, EXITED)  # what holds nothing of the kernel's, and can be started
 
 _COLUMNS = (
-    "id, name, status, request, boot, created, started, finished, exit_code, oom_killed, error, pid, generation, netns, addresses"
+    "id, name, status, request, boot, created, started, finished, exit_code, oom_killed, error, pid, generation, netns, addresses, "
+    "restarts, backoff, stopped, health"
 )
 
 
 class Record:
     """One container. Times are seconds since the epoch, 0 for "not yet"; `exit_code` None while it runs or when nobody saw its end;
-    `netns` the inode of its network namespace; `boot` the boot id under which it was started; `addresses` (network name -> address) what
+    `restarts` how often its policy has started it again, and `backoff` how many seconds after its end; `stopped` whether the user has ended
+    it; `health` JSON (engine/health.py); `netns` the inode of its network namespace; `boot` the boot id under which it was started; `addresses` (network name -> address) what
     it had when it last ran."""
 
     __slots__ = (
-        "_addresses", "_request", "_text", "boot", "created", "error", "exit_code", "finished", "generation", "id", "name", "netns",
-        "oom_killed", "pid", "started", "status",
+        "_addresses", "_request", "_text", "backoff", "boot", "created", "error", "exit_code", "finished", "generation", "health", "id",
+        "name", "netns", "oom_killed", "pid", "restarts", "started", "status", "stopped",
     )  # fmt: skip
 
     def __init__(self, row: tuple[Any, ...]) -> None:
         (self.id, self.name, self.status, self._text, self.boot, self.created, self.started, self.finished, self.exit_code,
-         oom_killed, self.error, self.pid, self.generation, self.netns, self._addresses) = row  # fmt: skip
-        self.oom_killed = bool(oom_killed)
+         oom_killed, self.error, self.pid, self.generation, self.netns, self._addresses, self.restarts, self.backoff, stopped,
+         self.health) = row  # fmt: skip
+        self.oom_killed, self.stopped = bool(oom_killed), bool(stopped)
         self._request: RunRequest | None = None
 
     @property
@@ -79,6 +83,18 @@ def update(state: State, id: str, **values: Any) -> int:
     """Set columns of one container; 0 when it is gone. The names come from our own code only."""
     assignments = ", ".join(f"{name} = ?" for name in values)
     return state.change(f"UPDATE containers SET {assignments} WHERE id = ?", *values.values(), id)  # noqa: S608
+
+
+def waiting(state: State, record: Record) -> Record | None:
+    """The record as it is now of one that waits to be started again, else None."""
+    current = get(state, record.id) if record.request.has_policy else None
+    return current if current is not None and current.status == RESTARTING else None
+
+
+def end_wait(state: State, id: str, error: str = "") -> bool:
+    """One that waits to be started again has ended for good; False when it does not wait (any more)."""
+    query = "UPDATE containers SET status = ?, error = coalesce(nullif(?, ''), error) WHERE id = ? AND status = ?"
+    return state.change(query, EXITED, error, id, RESTARTING) > 0
 
 
 def delete(state: State, id: str) -> None:

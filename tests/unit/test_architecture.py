@@ -49,6 +49,8 @@ EXITS = {
     ("api/serving.py", "_end_with_caller"),
     ("engine/launch.py", "become_monitor"),
     ("engine/launch.py", "finish_resident"),
+    ("engine/restarts.py", "again"),
+    ("engine/restarts.py", "pick_up"),
     ("runtime/init.py", "become_child"),
     ("runtime/init.py", "_report"),
     ("runtime/init.py", "apply"),

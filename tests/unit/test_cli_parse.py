@@ -23,7 +23,7 @@ GOOD = {
     "dns_search": "example.org", "env": "A=1", "env_file": "/dev/null", "expose": "80/udp", "hostname": "h1", "ip": "172.17.0.9",
     "ip6": "fd00:9::9", "label": "a=b", "log_opt": "max-size=1m", "mac_address": "02:42:AC:11:00:09", "memory": "512m",
     "memory_reservation": "7m", "memory_swap": "1g", "mount": "type=tmpfs,dst=/m", "name": "web",
-    "network": "lab", "network_alias": "db", "pids_limit": "9", "publish": "8080:80", "rootfs": "busybox",
+    "network": "lab", "network_alias": "db", "pids_limit": "9", "publish": "8080:80", "restart": "on-failure:3", "rootfs": "busybox",
     "security_opt": "no-new-privileges=false", "shm_size": "1m", "stop_signal": "INT", "tmpfs": "/run:size=1m", "ulimit": "nofile=9:10",
     "user": "1000:0", "volume": "./src:/src:ro", "workdir": "/srv", "filter": "name=a", "format": "json", "since": "10s", "tail": "3",
     "time": "2.5", "root": "/tmp/x", "bridge": "br9", "driver": "ptp", "gateway": "10.9.0.9", "ip_range": "10.9.0.0/25", "mtu": "1400",
