@@ -119,6 +119,15 @@ def _removal(host: Host, record: containers.Record) -> Plan:
     return Plan([rootfs.RemoveTree(host.data_directory(record.id), "its layer of the file system, its files and its log")])
 
 
+def for_good(host: Host, record: containers.Record) -> containers.Record:
+    """The user ends it: its restart policy has no say from here on. The record as it is then."""
+    if not record.request.has_policy:
+        return record
+    from minidocker.engine import restarts
+
+    return restarts.cancel(host, record)
+
+
 def remove(host: Host, reference: str, force: bool, tell: Tell = silent, volumes: bool = False) -> None:
     """Remove a container and its files; a running one only with `force`; with `volumes` the anonymous ones that it alone has."""
     reconcile.look(host)
