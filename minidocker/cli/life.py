@@ -6,7 +6,7 @@ import os
 
 from minidocker.cli import output, requests
 from minidocker.cli.call import Call
-from minidocker.cli.containers import working_directory
+from minidocker.cli.containers import each, working_directory
 
 
 def create(call: Call) -> int:
@@ -17,3 +17,19 @@ def create(call: Call) -> int:
 
     output.say(create_container(host, request))
     return 0
+
+
+def pause(call: Call) -> int:
+    """`pause`: each container's name once it stands still."""
+    host = call.host()
+    from minidocker.engine import pausing
+
+    return each(call.arguments, lambda reference: pausing.pause(host, reference, call.teller()))
+
+
+def unpause(call: Call) -> int:
+    """`unpause`: each container's name as it goes on."""
+    host = call.host()
+    from minidocker.engine import pausing
+
+    return each(call.arguments, lambda reference: pausing.unpause(host, reference, call.teller()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minidocker.cli.options import RUN, Command
+from minidocker.cli.options import EXPLAIN, RUN, Command
 
 # what says how the command itself goes on, and is of no use where nothing runs yet
 _OF_THE_COMMAND = ("detach", "detach_keys", "dry_run", "explain")
@@ -21,3 +21,20 @@ CREATE = Command(
     complete="file",
     examples=(("its name, address and ports are kept for it until it is started", "minidocker create --name web -p 80:8081 ./server web"),),
 )
+
+PAUSE = Command(
+    "pause",
+    "Stop all processes of containers where they are",
+    "life",
+    "pause",
+    (EXPLAIN,),
+    "CONTAINER...",
+    least=1,
+    most=-1,
+    examples=(("what it does to the freezer", "minidocker pause --explain web"),),
+)
+
+UNPAUSE = Command("unpause", "Let paused containers go on", "life", "unpause", (EXPLAIN,), "CONTAINER...", least=1, most=-1,
+                  examples=(("both go on", "minidocker unpause web db"),))  # fmt: skip
+
+LIFE = (CREATE, PAUSE, UNPAUSE)

@@ -8,11 +8,11 @@ Whoever finds a half one that nobody has the lock of takes it back (reconcile.py
 from __future__ import annotations
 
 import os
-import time
 
 from minidocker.engine import leases, moving, namefiles, reconcile, resolver, wiring
 from minidocker.engine.host import Host, pass_on_lock
 from minidocker.engine.leases import Link, Owner
+from minidocker.engine.turn import Turn
 from minidocker.errors import ConflictError, MinidockerError, StateError, UsageError
 from minidocker.network import endpoint, inside
 from minidocker.plan import At, Plan, silent
@@ -25,9 +25,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minidocker.engine.moving import Members
     from minidocker.plan import Step, Tell
-
-
-_PATIENCE, _PAUSE = 10.0, 0.01  # seconds that another command may take, and between two looks at it
 
 
 def connect(host: Host, attachment: Attachment, reference: str, tell: Tell = silent) -> None:
@@ -47,7 +44,7 @@ def connect(host: Host, attachment: Attachment, reference: str, tell: Tell = sil
             leases.reserve(host, record)
         tell(Plan)
         return
-    with _Lock(host, record):
+    with Turn(host, record):
         record, network, place = _take(host, record.id, attachment)
         try:
             _join(host, record, network, place, tell)
@@ -72,7 +69,7 @@ def disconnect(host: Host, reference: str, name: str, force: bool, tell: Tell = 
             leases.reserve(host, record)
         tell(Plan)
         return
-    with _Lock(host, record):
+    with Turn(host, record):
         record = _again(host, record.id, containers.RUNNING)
         _refuse_stranger(record, network)
         containers.set_connecting(host.state, record.id, network.name)
@@ -126,31 +123,6 @@ def _again(host: Host, id: str, status: str) -> Record:
         raise StateError(f"container `{record.name}` has just {'ended' if status == containers.RUNNING else 'been started'}")
     return record
 
-
-class _Lock:
-    """One command at a time changes a running container's networks, and it does not end meanwhile."""
-
-    __slots__ = ("_descriptor", "_name", "_path")
-
-    def __init__(self, host: Host, record: Record) -> None:
-        self._path = host.moving(record.id)
-        self._name = record.name
-
-    def __enter__(self) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                self._descriptor = pass_on_lock(self._path)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StateError(f"another command is changing the networks of container `{self._name}`", "try again") from None
-                time.sleep(_PAUSE)
-            except FileNotFoundError:
-                raise StateError(f"container `{self._name}` has just ended") from None
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
 
 
 def _add(host: Host, record: Record, attachment: Attachment) -> Network:

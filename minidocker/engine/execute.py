@@ -35,6 +35,8 @@ def execute(host: Host, request: ExecRequest, write: Callable[[int, bytes], None
     record = containers.find(host.state, request.container)
     if record.status != containers.RUNNING:
         raise StateError(f"container `{record.name}` is not running", f"it is {record.status}")
+    if host.is_paused(record.id):  # what joins its cgroup stands still, too
+        raise StateError(f"container `{record.name}` is paused, and so would be what is started in it", f"minidocker unpause {record.name}")
     state = State(host.run_directory(record.id))
     _protect_interpreter(lock_holder(f"{host.run_directory(record.id)}/lock"))
     process, profile = _process(record, state, request)

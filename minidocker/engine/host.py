@@ -1,7 +1,7 @@
 """This host as the engine sees it: one data root, what belongs to it in /run, its state, and what the kernel offers.
 
     ROOT/state.db                 records                          RUN = /run/minidocker/TAG, gone with the boot
-    ROOT/containers/ID/           upper, work, log, files          RUN/containers/ID/{lock,state.json,exit}
+    ROOT/containers/ID/           upper, work, log, files          RUN/containers/ID/{lock,state.json,exit,paused}
     ROOT/hostview/, ROOT/cache/   skeletons, compiled filters      RUN/networks/NAME/{hosts,port}, RUN/network.lock
                                                                    RUN/resolvers/NAME, its DNS server's lock
 
@@ -84,6 +84,13 @@ class Host:
     def moving(self, id: str) -> str:
         """The file whose lock is held by whoever puts the running container into a network or takes it out of one, or ends it."""
         return f"{self.run}/containers/{id}/moving"
+
+    def paused(self, id: str) -> str:
+        """The file that is there while somebody has stopped the running container's processes (pausing.py)."""
+        return f"{self.run}/containers/{id}/paused"
+
+    def is_paused(self, id: str) -> bool:
+        return os.path.exists(self.paused(id))
 
     def log_file(self, id: str) -> str:
         return f"{self.root}/containers/{id}/log"

@@ -72,7 +72,7 @@ def stop(host: Host, reference: str, timeout: float | None, tell: Tell = silent)
         return
     try:
         seconds = next((given for given in (timeout, record.request.stop_timeout) if given is not None), _STOP_TIMEOUT)
-        plan = Plan([AskToEnd(host, record, pidfd, seconds)])
+        plan = Plan([*_thawing(host, record), AskToEnd(host, record, pidfd, seconds)])
         tell(lambda: plan + _monitors(host, record, files=record.request.remove), record.pid)
         plan.run(At(pid=record.pid))
     finally:
@@ -97,10 +97,21 @@ def kill(host: Host, reference: str, number: int) -> None:
             _kill_all(host, record, pidfd)
         else:
             process.pidfd_send_signal(pidfd, number)
+            if number == record.request.stop_signal:
+                Plan(_thawing(host, record)).run(At(pid=record.pid))
     finally:
         os.close(pidfd)
     if number == _SIGKILL:
         _wait_for_monitor(host, record)
+
+
+def _thawing(host: Host, record: containers.Record) -> list[Step]:
+    """What is frozen heeds no signal."""
+    if not host.is_paused(record.id):
+        return []
+    from minidocker.engine import pausing
+
+    return pausing.thawing(host, record)
 
 
 def _monitors(host: Host, record: containers.Record, files: bool) -> Plan:

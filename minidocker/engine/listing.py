@@ -40,10 +40,19 @@ def ps(host: Host, all: bool, filters: list[tuple[str, str]]) -> list[dict[str, 
         if not (all or "status" in wanted or record.status in (containers.RUNNING, containers.RESTARTING)):
             continue
         own = endpoints.get(record.id, [])
-        if wanted and not _matches(record, own, wanted):
+        word = state_word(host, record)
+        if wanted and not _matches(record, word, own, wanted):
             continue
-        rows.append(_row(record, own, ports.get(record.id, [])))
+        row = _row(record, own, ports.get(record.id, []))
+        if word != record.status:
+            row |= {"State": word, "Status": f"{row['Status']} (Paused)"}
+        rows.append(row)
     return rows
+
+
+def state_word(host: Host, record: Record) -> str:
+    """Docker's word for what it is: the record's status, but `paused` of one that runs and stands still."""
+    return "paused" if record.status == containers.RUNNING and host.is_paused(record.id) else str(record.status)
 
 
 def published(host: Host, reference: str, wanted: tuple[int, str] | None) -> list[Port]:
@@ -61,13 +70,13 @@ def published(host: Host, reference: str, wanted: tuple[int, str] | None) -> lis
     return sorted(found, key=lambda port: (port.container_port, port.protocol, port.host_port))
 
 
-def _matches(record: Record, endpoints: list[Endpoint], wanted: dict[str, list[str]]) -> bool:
+def _matches(record: Record, word: str, endpoints: list[Endpoint], wanted: dict[str, list[str]]) -> bool:
     request = record.request
     attached = [endpoint.network for endpoint in endpoints] or [request.network]
     tests: dict[str, Callable[[str], bool]] = {
         "name": lambda value: value in record.name,
         "id": lambda value: record.id.startswith(value),
-        "status": lambda value: record.status == value,
+        "status": lambda value: word == value,
         "network": lambda value: value in attached,
         "label": lambda value: request.labels.get(value.partition("=")[0]) is not None
         and ("=" not in value or request.labels[value.partition("=")[0]] == value.partition("=")[2]),
@@ -136,7 +145,8 @@ def document(host: Host, record: Record) -> dict[str, object]:
         "Path": request.command[0],
         "Args": request.command[1:],
         "State": {
-            "Status": record.status, "Running": running, "Paused": False, "Pid": record.pid,
+            "Status": state_word(host, record),
+            "Running": running, "Paused": host.is_paused(record.id), "Pid": record.pid,
             "ExitCode": 0 if running or record.status == containers.CREATED else record.exit_code,
             "OOMKilled": record.oom_killed, "Error": record.error, "StartedAt": _time(record.started), "FinishedAt": _time(record.finished),
         },

@@ -43,6 +43,8 @@ def start(host: Host, reference: str, explain: Callable[[str], None]) -> None:
 
     reconcile.sweep(host)
     record = containers.find(host.state, reference)
+    if record.status == containers.RUNNING and host.is_paused(record.id):
+        raise StateError(f"container `{record.name}` is paused", f"minidocker unpause {record.name}")
     if record.status == containers.RUNNING:
         return
     if record.status not in containers.AT_REST:

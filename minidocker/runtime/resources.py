@@ -9,6 +9,8 @@ A limit is one write of one cgroup file; which file, and in which unit, differs 
 
 from __future__ import annotations
 
+import os
+
 from minidocker.errors import UnsupportedError, UsageError
 from minidocker.kernel import cgroups, devices
 from minidocker.plan import CGROUP, CHILD, OUTSIDE, PARENT, At, Plan, Step, quote
@@ -207,6 +209,61 @@ class KillAll(Step):
 
     def apply(self, at: At) -> None:
         self.face.kill(self.name)
+
+
+class Freeze(Step):
+    """Stop every process of a cgroup, and wait until all have stopped. KernelError (ETIMEDOUT), all going on, if one does not."""
+
+    title = CGROUP
+    why = "its processes stand still, all of them, wherever they are"
+
+    def __init__(self, face: Face, name: str) -> None:
+        self.face = face
+        self.name = name
+
+    def shell(self) -> str:
+        file, frozen, _ = _freezer(self.face, self.name)
+        return f"echo {frozen} > {quote(file)}"
+
+    def describe(self) -> str:
+        return f"freeze cgroup `{self.name}`"
+
+    def apply(self, at: At) -> None:
+        self.face.freeze(self.name)
+
+
+class Thaw(Step):
+    """Let the processes of a cgroup go on; then the file `mark`, which says that they do not, is wrong."""
+
+    title = CGROUP
+    why = "its processes go on where they were"
+
+    def __init__(self, face: Face, name: str, mark: str) -> None:
+        self.face = face
+        self.name = name
+        self.mark = mark
+
+    def shell(self) -> str:
+        file, _, thawed = _freezer(self.face, self.name)
+        return f"echo {thawed} > {quote(file)}\nrm -f {quote(self.mark)}"
+
+    def describe(self) -> str:
+        return f"thaw cgroup `{self.name}`"
+
+    def apply(self, at: At) -> None:
+        self.face.thaw(self.name)
+        try:
+            os.unlink(self.mark)
+        except FileNotFoundError:
+            return
+
+
+def _freezer(face: Face, name: str) -> tuple[str, str, str]:
+    """(the file that says whether a cgroup is frozen, what is written there to freeze it, and what to thaw it)."""
+    freezer = face.hierarchy("freezer")
+    if freezer.version == 1:
+        return f"{freezer.path(name)}/freezer.state", "FROZEN", "THAWED"
+    return f"{freezer.path(name)}/cgroup.freeze", "1", "0"
 
 
 class RemoveCgroup(Step):

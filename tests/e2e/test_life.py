@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from minidocker.engine.host import lock_holder
 from tests import pretend
 from tests.e2e.support import Minidocker, poll
 
@@ -130,3 +136,78 @@ def test_each_container_has_its_own_patience(md: Minidocker, busybox: Path) -> N
     explained = md("stop", "--explain", "one", check=False).stderr
     assert "timeout" not in explained and "kill -KILL" in explained
     assert "seconds" in md.refused("run", "--stop-timeout", "soon", "--rootfs", busybox, "true")
+
+
+def ticking(md: Minidocker, busybox: Path, name: str, *options: str) -> str:
+    """A container that writes a number ten times a second; its id."""
+    loop = "n=0; while :; do n=$((n+1)); echo $n > /tick; sleep 0.1; done"
+    id = md.start("--name", name, "--net", "none", *options, "--rootfs", busybox, "sh", "-c", loop)
+    poll(lambda: tick(md, id) > 0, "it ticks")
+    return id
+
+
+def tick(md: Minidocker, id: str) -> int:
+    file = md.root / "containers" / id / "upper" / "tick"
+    return int(file.read_text() or 0) if file.exists() else 0
+
+
+def stands_still(md: Minidocker, id: str) -> bool:
+    before = tick(md, id)
+    time.sleep(0.35)
+    return tick(md, id) == before
+
+
+def test_a_paused_container_stands_still_and_goes_on(md: Minidocker, busybox: Path) -> None:
+    id = ticking(md, busybox, "one")
+    assert md("pause", "one").stdout == "one\n"
+    assert stands_still(md, id)
+    row = listed(md, "one")
+    assert row["State"] == "paused" and row["Status"].startswith("Up ") and row["Status"].endswith(" (Paused)")
+    assert md("ps", "-q", "-f", "status=paused").stdout.strip() == md("ps", "-q").stdout.strip() == id[:12]
+    assert md("ps", "-aq", "-f", "status=running").stdout == ""
+    state = md.inspect("one")["State"]
+    assert (state["Status"], state["Running"], state["Paused"]) == ("paused", True, True)
+    assert "is paused" in md.refused("exec", "one", "true", code=1)
+    assert "paused already" in md.refused("pause", "one", code=1)
+    assert "unpause" in md.refused("start", "one", code=1)
+    md("unpause", "one")
+    assert not stands_still(md, id) and listed(md, "one")["State"] == "running" and not md.inspect("one")["State"]["Paused"]
+    assert "not paused" in md.refused("unpause", "one", code=1)
+    assert md("exec", "one", "echo", "again").stdout == "again\n"
+
+
+@pytest.mark.parametrize("words", [("stop", "-t", "5"), ("kill",), ("kill", "-s", "TERM"), ("rm", "-f"), ("restart", "-t", "5")])
+def test_a_paused_container_can_be_ended(md: Minidocker, busybox: Path, words: tuple[str, ...]) -> None:
+    trap = "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done"
+    for name in ("one", "two"):
+        md.start("--name", name, "--net", "none", "--rootfs", busybox, "sh", "-c", trap)
+    poll(lambda: md.logs("one") == md.logs("two") == "up\n", "both listen")
+    md("pause", "one", "two")
+    assert md(*words, "one", "two").stdout == "one\ntwo\n"
+    if words[0] == "rm":
+        assert md.ps() == []
+    elif words[0] == "restart":
+        assert [row["State"] for row in md.ps()] == ["running", "running"]
+    else:
+        code = 137 if words == ("kill",) else 5
+        assert [md.wait(name)["State"]["ExitCode"] for name in ("one", "two")] == [code, code]
+        assert [row["State"] for row in md.ps()] == ["exited", "exited"]
+
+
+def test_a_paused_container_whose_monitor_was_killed_is_gone(md: Minidocker, busybox: Path) -> None:
+    ticking(md, busybox, "one")
+    md("pause", "one")
+    lock = md.run_directory / "containers" / md.inspect("one")["Id"] / "lock"
+    os.kill(lock_holder(str(lock)), signal.SIGKILL)
+    poll(lambda: md("ps", "-q", check=False).stdout == "", "it is known to have ended")
+    assert "unknown" in listed(md, "one")["Status"]
+    md("start", "one")
+    assert listed(md, "one")["State"] == "running", "a new run is not paused"
+
+
+def test_pausing_is_explained(md: Minidocker, busybox: Path) -> None:
+    id = ticking(md, busybox, "one")
+    for command, words in (("pause", ("FROZEN", "echo 1")), ("unpause", ("THAWED", "echo 0"))):
+        said = md(command, "--explain", "one", check=False)
+        assert said.returncode == 0 and any(word in said.stderr for word in words) and id in said.stderr and "freeze" in said.stderr
+    assert "not running" in md.refused("pause", md("create", "--rootfs", busybox, "true").stdout.strip(), code=1)

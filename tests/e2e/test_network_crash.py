@@ -460,7 +460,7 @@ def test_a_container_ends_while_it_is_moved(
     at_instants(scene, 3)
 
 
-BUSY = "minidocker: another command is changing the networks of container `victim`\n  hint: try again\n"
+BUSY = "minidocker: another command is at work on container `victim`\n  hint: try again\n"
 
 
 @pytest.mark.slow
