@@ -88,8 +88,10 @@ class StartScope(Step):
         shown = [entry for entry in self.scope.properties if entry[0] not in ("Slice", "CollectMode")]
         options = "".join(f" \\\n  -p {quote(word)}" for word in unitproperties.said(shown))
         slice = next(value for name, _, value in self.scope.properties if name == "Slice")
+        slices = _slices_shell(self.scope.own) if self.scope.own else ""
         return (
-            f"systemd-run --quiet --scope --collect --slice={quote(slice)} --unit={quote(self.unit)}{options} \\\n  sleep 60 &\nKEEPER=$!\n"
+            f"{slices}systemd-run --quiet --scope --collect --slice={quote(slice)} --unit={quote(self.unit)}{options} \\\n"
+            "  sleep 60 &\nKEEPER=$!\n"
             f"until [ -d {quote(self.scope.face.path(self.scope.name, 'freezer'))} ]; do kill -0 \"$KEEPER\"; sleep 0.01; done"
         )
 
@@ -141,12 +143,26 @@ def check_controllers(face: Face, name: str, controllers: Iterable[str]) -> None
                                    "leave out the limit, or --cgroup-manager cgroupfs")  # fmt: skip
 
 
-def _slices_above(face: Face, own: str) -> list[tuple[str, list[Property]]]:
-    """Those above the slice `own`, a container's alone, that are not there: they are to go with the last scope in them. systemd would
-    make them by itself, and keep them."""
+def _above(own: str) -> list[str]:
+    """The slices above the slice `own`, a container's alone; outermost first."""
     parts = own.split("/")[:-1]
-    paths = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
-    return [(os.path.basename(path), _SLICE) for path in paths if not os.path.isdir(face.path(path, "freezer"))]
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def _slices_above(face: Face, own: str) -> list[tuple[str, list[Property]]]:
+    """Those of them that are not there: they are to go with the last scope in them. systemd would make them by itself, and keep them."""
+    return [(os.path.basename(path), _SLICE) for path in _above(own) if not os.path.isdir(face.path(path, "freezer"))]
+
+
+def _slices_shell(own: str) -> str:
+    """The same and `own` by a call of busctl(1), for a person to type; systemd-run(1) cannot say what goes when it is not needed."""
+    names = " ".join(quote(os.path.basename(path)) for path in _above(own))
+    return (
+        f"SLICES=()\nfor SLICE in {names}; do\n"
+        '  systemctl --quiet is-active "$SLICE" || SLICES+=("$SLICE" 1 StopWhenUnneeded b true)\ndone\n'
+        "busctl --quiet call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager StartTransientUnit \\\n"
+        f"  'ssa(sv)a(sa(sv))' {quote(os.path.basename(own))} fail 0 \"$((${{#SLICES[@]}} / 5))\" \"${{SLICES[@]}}\"\n"
+    )
 
 
 def move_monitor(face: Face, name: str, own: str, pid: int) -> None:

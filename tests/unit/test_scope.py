@@ -303,7 +303,9 @@ def test_as_commands(face: Face) -> None:
     place = managers.place(face, "systemd", "ab12", "77", "")
     start, limit = place.manager.cgroup(place.name, {"memory": {"limit": 1 << 29}}, place.own).make().steps
     lines = start.shell().splitlines()
-    assert lines[0] == "systemd-run --quiet --scope --collect --slice=minidocker-ab12-77.slice --unit=minidocker-77.scope \\"
+    assert lines[1] == "for SLICE in minidocker.slice minidocker-ab12.slice; do", "those above go when nothing needs them"
+    assert lines[5].startswith("  'ssa(sv)a(sa(sv))' minidocker-ab12-77.slice fail 0 ")
+    assert lines[6] == "systemd-run --quiet --scope --collect --slice=minidocker-ab12-77.slice --unit=minidocker-77.scope \\"
     assert "  -p MemoryMax=536870912 \\" in lines and "  -p Delegate=yes \\" in lines
     assert limit.shell().endswith("minidocker-77.scope/memory.max")
     assert place.removal().shell() == "systemctl --quiet stop minidocker-77.scope minidocker-ab12-77.slice"

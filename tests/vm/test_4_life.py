@@ -60,7 +60,8 @@ def test_everything_of_ours_killed_at_once(md: Minidocker, busybox: Path) -> Non
         md.start("--net", "br0", "--name", name, "--rootfs", busybox, "sleep", "10000")
     half = subprocess.Popen(md.argv("run", "--rm", "--net", "br0", "--name", "half", "--rootfs", busybox, "sleep", "10000"))
     poll(lambda: any(row["Names"] == "half" for row in md.ps()), "the third is on its way", 60)
-    ours = [int(pid) for path in machine.UNIFIED.glob(f"minidocker-{md.tag}/**/cgroup.procs") for pid in path.read_text().split()]
+    ours = [int(pid) for path in md.cgroups() for pid in (path / "cgroup.procs").read_text().split()]
+    assert len(ours) >= 4, "two containers and their monitors"
     parents = {int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in ours}
     for pid in {half.pid, *parents, *ours} - {os.getpid(), 1}:
         try:
@@ -68,6 +69,6 @@ def test_everything_of_ours_killed_at_once(md: Minidocker, busybox: Path) -> Non
         except ProcessLookupError:
             pass
     half.wait()
-    poll(lambda: {(row["Names"], row["State"]) for row in md.ps()} == {("one", "exited"), ("two", "exited")}, "put right", 60)
+    poll(lambda: {(row["Names"], row["State"]) for row in md.ps()} == {("one", "exited"), ("two", "exited")}, "put right")
     poll(lambda: md.cgroups() == [], "no cgroup is left", 60)
     poll(lambda: [link["ifname"] for link in json.loads(sh("ip -j link show type veth") or "[]")] == [], "no veth is left", 60)
