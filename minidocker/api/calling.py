@@ -83,23 +83,28 @@ def _memory(content: dict[str, Any] | bytes, open_files: contextlib.ExitStack | 
     return descriptor
 
 
+def spawn(module: str, function: str, descriptors: tuple[int, ...], words: tuple[str, ...] = ()) -> int:
+    """Start an interpreter that calls `function` of ours, with these descriptors as 0, 1, 2 and so on, and `words` in its argv; its pid."""
+    code = f"import sys; sys.path += {_places()!r}; import {module}; {module}.{function}()"
+    try:
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", "-c", code, *words],
+            os.environ,
+            file_actions=_actions(descriptors),
+            setsid=True,  # Ctrl-C is this process's to hear
+            setsigmask=(),
+            setsigdef=_TO_DEFAULT,
+        )
+    except OSError as error:
+        raise KernelError.of(f"run {sys.executable}", error) from error
+
+
 class _Helper:
     """The process. It does nothing before it is told to go, so its pidfd is its own."""
 
     def __init__(self, descriptors: tuple[int, ...]) -> None:
-        try:
-            self.pid = os.posix_spawn(
-                sys.executable,
-                _command(),
-                os.environ,
-                file_actions=_actions(descriptors),
-                setsid=True,  # Ctrl-C is this process's to hear
-                setsigmask=(),
-                setsigdef=_TO_DEFAULT,
-            )
-        except OSError as error:
-            raise KernelError.of(f"run {sys.executable}", error) from error
-        self.pidfd = os.pidfd_open(self.pid)
+        self.pidfd = os.pidfd_open(spawn("minidocker.api.serving", "serve", descriptors))
 
     def end(self) -> None:
         """Kill it, if it has not ended, and reap it, if nobody else has."""
@@ -121,17 +126,15 @@ def _actions(descriptors: tuple[int, ...]) -> list[tuple[int, int, int]]:
 
 
 @functools.cache
-def _command() -> list[str]:
-    """The interpreter that this program runs in, without its site and its environment; it imports from where minidocker and what that
-    needs are found here."""
-    places = [os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))]
+def _places() -> list[str]:
+    """Where a fresh interpreter imports minidocker from, and what that needs: where they are found here."""
+    found = [os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))]
     for name in ("prctl", "_prctl", "click", "pyroute2"):
-        found = importlib.util.find_spec(name)
-        if found is None or found.origin is None:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
             raise MinidockerError(f"{sys.executable} cannot import {name}", "pip install minidocker, in this interpreter's environment")
-        places.append(os.path.dirname(os.path.dirname(found.origin) if found.submodule_search_locations else found.origin))
-    code = f"import sys; sys.path += {list(dict.fromkeys(places))!r}; from minidocker.api.serving import serve; serve()"
-    return [sys.executable, "-I", "-S", "-c", code]
+        found.append(os.path.dirname(os.path.dirname(spec.origin) if spec.submodule_search_locations else spec.origin))
+    return list(dict.fromkeys(found))
 
 
 def _listen(channel: socket.socket, helper: _Helper, pipes: list[int]) -> Answer:

@@ -89,9 +89,9 @@ def run(ask: Ask) -> Any:
     host = ask.host()
     from minidocker.engine import run as runs
 
+    _end_with_caller(ask)  # with `detach` too: whose caller has gone before it has started is not wanted
     if request.detach:
         return _named(host, runs.detach(host, request, write, _silent), request.name)
-    _end_with_caller(ask)
     return runs.run(host, request, write, _silent)
 
 
@@ -213,10 +213,16 @@ def network_disconnect(ask: Ask) -> None:
     connection.disconnect(ask.host(), ask.arguments[1], ask.arguments[0], ask.extra["force"], silent)
 
 
+def sweep(ask: Ask) -> int:
+    from minidocker.api import keeping
+
+    return keeping.sweep(ask.host(), ask.extra["own"])
+
+
 OPERATIONS: dict[str, Callable[[Ask], Any]] = {
     function.__name__: function
     for function in (
         run, create, execute, logs, stop, kill, start, restart, remove, ps, inspect,
-        network_create, network_ls, network_inspect, network_remove, network_connect, network_disconnect,
+        network_create, network_ls, network_inspect, network_remove, network_connect, network_disconnect, sweep,
     )
 }  # fmt: skip

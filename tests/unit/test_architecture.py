@@ -24,6 +24,7 @@ BELOW["engine"] = {"runtime", "network", "storage", "plan", *BELOW["plan"]}
 BELOW["cli"] = {"engine", *BELOW["engine"]} - {"runtime"}
 BELOW["__main__"] = {"cli", "errors", "imports"}
 BELOW["api"] = {"cli", "imports", *BELOW["cli"]}
+BELOW["pytest_plugin"] = {"api", *BELOW["api"]}
 BELOW["__init__"] = {"api", "errors"}
 # The OCI command line drives the runtime without an engine.
 ALSO = {"cli/oci/": {"runtime"}}
@@ -32,6 +33,7 @@ ALSO = {"cli/oci/": {"runtime"}}
 COLD = (
     "cli/app.py",
     "api/*.py",
+    "pytest_plugin.py",
     "spec/seccomp_file.py",
 )
 
@@ -45,6 +47,7 @@ COSTLY = """
 
 # A process that is not the command's ends itself: a container's first, a monitor. Nobody else below cli/ does. (file, function)
 EXITS = {
+    ("api/keeping.py", "watch"),
     ("api/serving.py", "serve"),
     ("api/serving.py", "_end_with_caller"),
     ("engine/launch.py", "become_monitor"),
