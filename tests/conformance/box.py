@@ -203,7 +203,7 @@ class Box:
     def cgroup(self, v1: str, v2: str) -> str:
         """The first line of a cgroup file: `v1` is CONTROLLER/FILE, `v2` what holds the same on the unified hierarchy."""
         controller, _, file = v1.partition("/")
-        if Path("/sys/fs/cgroup", controller).is_dir():
+        if controller and Path("/sys/fs/cgroup", controller).is_dir():
             return Path(f"/sys/fs/cgroup/{controller}{PARENT}/{self.id}/{file}").read_text().partition("\n")[0]
         return Path(f"/sys/fs/cgroup{PARENT}/{self.id}/{v2}").read_text().partition("\n")[0]
 
