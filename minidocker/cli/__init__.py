@@ -12,7 +12,7 @@ import os
 import sys
 
 from minidocker.cli import output
-from minidocker.errors import MinidockerError
+from minidocker.errors import KernelError, MinidockerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if not _traceback(words):
             output.internal(error)
+        return INTERNAL
+    except OSError as error:  # a call that never fails, but for want of memory, of descriptors, of a disk
+        _traceback(words)
+        action = f"minidocker {call.command.name}" if call is not None else "minidocker"
+        output.report(KernelError(action, error.errno or 0, str(error.filename or ""), "run it with --debug to see which call failed"))
         return INTERNAL
 
 

@@ -1,4 +1,4 @@
-"""`doctor` and `network doctor`: what is wrong, why it matters, and what mends it."""
+"""`doctor`, `network doctor` and `system check`: what is wrong, why it matters, and what mends it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from minidocker.spec import parse, template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from minidocker.cli.call import Call
     from minidocker.network.causes import Finding
 
@@ -21,11 +23,27 @@ def networks(call: Call) -> int:
     from minidocker.engine import doctor
 
     reference = call.arguments[0] if call.arguments else None
-    findings = doctor.examine(host, reference)
+    return _tell(as_json, lambda: doctor.examine(host, reference), call.flag("fix"))
+
+
+def state(call: Call) -> int:
+    """`system check`: the same of state.db and of what is left over, with --repair."""
+    as_json = _json(call)
+    host = call.host()
+    from minidocker.engine import check
+
+    return _tell(as_json, lambda: check.examine(host), call.flag("repair"))
+
+
+def _tell(as_json: bool, examine: Callable[[], list[Finding]], mend: bool) -> int:
+    """What `examine` finds, after it was mended where it is to be; the exit code."""
+    from minidocker.engine import doctor
+
+    findings = examine()
     mended: list[Finding] = []
-    if call.flag("fix") and any(finding.fix for finding in findings):
+    if mend and any(finding.fix for finding in findings):
         troubles = doctor.fix(findings)
-        left = doctor.examine(host, reference)
+        left = examine()
         still = {(finding.network, finding.found) for finding in left}
         mended = [finding for finding in findings if (finding.network, finding.found) not in still]
         findings = left

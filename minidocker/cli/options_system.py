@@ -17,6 +17,15 @@ CONTAINER_PRUNE = Command(
     examples=(("those that were made more than a day ago, in a script", "minidocker container prune -f --filter until=24h"),),
 )
 
+SYSTEM_CHECK = Command(
+    "system check",
+    "Say what is wrong with the records, and what is left over",
+    "doctor",
+    "state",
+    (Option("--format FORMAT", "json", complete=("json",)), Option("--repair", "Save what can be read, take away what is left over")),
+    examples=(("after a disk that failed", "minidocker system check --repair"),),
+)
+
 SYSTEM_DF = Command(
     "system df",
     "Show what takes how much of the disk",
@@ -48,4 +57,4 @@ CONTAINER_INSPECT = Command(
 )
 
 CONTAINER_COMMANDS: tuple[Command, ...] = (CONTAINER_INSPECT, CONTAINER_PRUNE)
-SYSTEM_COMMANDS: tuple[Command, ...] = (SYSTEM_DF, SYSTEM_PRUNE, INFO)
+SYSTEM_COMMANDS: tuple[Command, ...] = (SYSTEM_CHECK, SYSTEM_DF, SYSTEM_PRUNE, INFO)

@@ -52,7 +52,7 @@ def _of_host(host: Host, every: list[Network], links: list[Link]) -> list[Findin
         found += doctor_host.of_resolvers(occupied.RESOLV_CONF[:1])
     running = {record.id for record in containers.unfinished(host.state)}
     found += doctor_host.leaked(host.tag, {network.id for network in every} | running, links)
-    for id, paths in _cgroups(host).items():
+    for id, paths in cgroups(host).items():
         if id not in running:
             finding = causes.leaked("the cgroup of container", id[:12], f"rmdir {' '.join(paths)}")
             found.append(finding.mended_by(_Remove(paths)))
@@ -72,7 +72,7 @@ class _Remove:
             os.rmdir(path)
 
 
-def _cgroups(host: Host) -> dict[str, list[str]]:
+def cgroups(host: Host) -> dict[str, list[str]]:
     """id -> the cgroups below our own parent that have its name, one in each hierarchy."""
     found: dict[str, list[str]] = {}
     for parent in sorted({hierarchy.path(f"minidocker-{host.tag}") for hierarchy in host.face.hierarchies}):

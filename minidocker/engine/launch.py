@@ -46,7 +46,7 @@ def become_monitor(host: Host, request: RunRequest, client: _socket.socket, id: 
     except MinidockerError as error:
         _tell(client, monitor.failure_message(error))
     except OSError as error:
-        _tell(client, monitor.failure_message(KernelError.of("run the container", error)))
+        _tell(client, monitor.failure_message(KernelError("run the container", error.errno or 0, str(error.filename or ""))))
     except BaseException as error:
         if os.environ.get("MINIDOCKER_DEBUG"):
             import traceback

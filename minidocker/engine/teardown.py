@@ -85,7 +85,9 @@ def _finish(host: Host, record: containers.Record, exit_code: int | None, finish
     oom_killed = _oom_killed(host, record)
     places = containers.endpoints(state, record).get(record.id, [])
     wait: float | None = None
-    troubles = released(host, record, wiring.places(host, record)).clear(At())
+    held = released(host, record, wiring.places(host, record))
+    # what could not be done for want of memory, or because somebody was at it, can be now; from here on no record speaks of it
+    troubles = held.clear(At()) and held.clear(At())
     if vanish:
         troubles += Plan([files_of(host, record)]).clear(At())
         if not troubles and record.request.mounts and (record.request.remove or record.status == containers.CREATING):

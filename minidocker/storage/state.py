@@ -193,8 +193,8 @@ class State:
             "SQLITE_FULL": ("the disk is full", f"make room on the file system of {self.path}"),
             "SQLITE_READONLY": ("it cannot be written", "is the file system mounted read-only?"),
             "SQLITE_CANTOPEN": ("it cannot be opened", "do you have the rights to it? is the path right?"),
-            "SQLITE_CORRUPT": ("it is damaged", f"running containers go on; move {self.path} away to begin anew"),
-            "SQLITE_NOTADB": ("it is not a database", f"running containers go on; move {self.path} away to begin anew"),
+            "SQLITE_CORRUPT": ("it is damaged", "running containers go on; minidocker system check --repair saves what can be read"),
+            "SQLITE_NOTADB": ("it is not a database", "running containers go on; minidocker system check --repair begins a new one"),
             "SQLITE_BUSY": ("another process has kept it locked for a minute", "is one of minidocker's processes stopped?"),
             "SQLITE_IOERR": ("the disk failed", f"look at the file system of {self.path}"),
         }

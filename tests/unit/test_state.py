@@ -660,7 +660,7 @@ def test_not_a_database(tmp_path: Path) -> None:
     with pytest.raises(MinidockerError) as caught:
         State(str(path))
     assert caught.value.message == f"use the state in {path}: it is not a database"
-    assert caught.value.hint == f"running containers go on; move {path} away to begin anew"
+    assert caught.value.hint == "running containers go on; minidocker system check --repair begins a new one"
     assert path.read_bytes() == before
 
 
