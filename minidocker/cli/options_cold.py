@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from minidocker.cli.options import EXEC, EXPLAIN, LOGS, PS, RUN, SIGNALS, STOP, Command, Option
+from minidocker.cli.options import EXEC, EXPLAIN, LIST, LOGS, PS, RUN, SIGNALS, STOP, Command, Option
+from minidocker.cli.options_files import CP
 from minidocker.cli.options_life import LIFE
 
 START = Command("start", "Start containers that are created or have ended", "containers", "start", (), "CONTAINER...", least=1, most=-1)
@@ -128,4 +129,4 @@ COMPLETION = Command(
     examples=(("for this bash", 'eval "$(minidocker completion bash)"'),),
 )
 
-COMMANDS = (RUN, *LIFE, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, PORT, STATS, INFO, DOCTOR, VERSION, COMPLETION)
+COMMANDS = (RUN, *LIFE, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, CP, PORT, STATS, EVENTS, INFO, DOCTOR, VERSION, COMPLETION)

@@ -72,7 +72,7 @@ def plan(host: Host, prepared: Prepared, links: list[Link]) -> Plan:
     if prepared.request.mounts:
         from minidocker.engine import volumes
 
-        steps += volumes.plan(host, prepared).steps
+        steps += volumes.plan(host, prepared.id, prepared.request, prepared.view).steps
     steps.append(MakeFiles(host.data_directory(prepared.id), bind(host, prepared, links)))
     if links and _has_own(prepared.request):
         directories = [host.names_directory(link.network.name) for link in links]

@@ -21,8 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from minidocker.engine.prepare import Prepared
-
 DRIVER = "local"
 
 
@@ -85,13 +83,13 @@ def take(state: State, id: str, request: RunRequest) -> None:
             volumes.take(state, id, name, anonymous=len(name) == 64 and not set(name) - set("0123456789abcdef"))
 
 
-def plan(host: Host, prepared: Prepared) -> Plan:
-    """What makes its volumes ready."""
+def plan(host: Host, id: str, request: RunRequest, view: rootfs.View) -> Plan:
+    """What makes a container's volumes ready."""
     # a volume is filled for a new container alone: one whose layers have never been mounted
-    first = not os.path.exists(f"{host.data_directory(prepared.id)}/work/work")
+    first = not os.path.exists(f"{host.data_directory(id)}/work/work")
     return Plan(
-        Fill(host.root, name, prepared.view if fill and first else None, destination)
-        for kind, name, destination, _, fill in prepared.request.mounts if kind == VOLUME
+        Fill(host.root, name, view if fill and first else None, destination)
+        for kind, name, destination, _, fill in request.mounts if kind == VOLUME
     )  # fmt: skip
 
 
