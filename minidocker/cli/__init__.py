@@ -3,7 +3,7 @@
     argv ─► hot.parse ─► Call ─┐
               │ None           ├─► containers | networks | system ─► engine
               └─► app.parse ───┘
-                  (click: help, completion, errors, every other command)
+                  (click: help, errors, every other command)
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     call: Call | None = None
     try:
-        call = None if "_MINIDOCKER_COMPLETE" in os.environ else hot.parse(words)
+        if "_MINIDOCKER_COMPLETE" in os.environ:
+            from minidocker.cli import complete
+
+            return complete.reply(words)
+        call = hot.parse(words)
         if call is None:
             from minidocker.cli.app import parse
 
