@@ -1,17 +1,15 @@
-"""The command line by click, made from the table in options.py: help, completion, errors, and every command that is not hot.
+"""The command line by click, made from the table in options.py: help, errors, and every command that is not hot.
 
 click only parses here: `parse` returns the Call, and cli.main does it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
 
 from minidocker import __version__
 from minidocker.cli import options, options_cold, options_groups, spelling
@@ -19,32 +17,21 @@ from minidocker.cli.call import Call
 from minidocker.errors import UsageError
 
 PROGRAM = "minidocker"
-COMPLETE_VARIABLE = "_MINIDOCKER_COMPLETE"
 WIDEST_HELP = 110
 
 
 def parse(words: list[str]) -> Call | int:
-    """The call that `words` spell, or the exit code when help, a version or completions were asked for and printed.
+    """The call that `words` spell, or the exit code when help or a version was asked for and printed.
 
     Raises our UsageError, with near misses as its hint, for what click refuses.
     """
     try:
-        parsed = _application().main(words, prog_name=PROGRAM, complete_var=COMPLETE_VARIABLE, standalone_mode=False)
+        parsed = _application().main(words, prog_name=PROGRAM, standalone_mode=False)
     except click.Abort:
         raise KeyboardInterrupt from None
     except click.ClickException as error:
         raise _translated(error) from None
-    except SystemExit as leaving:  # click's completion leaves this way, with 1 for "done" too
-        return 0 if not isinstance(leaving.code, int) or COMPLETE_VARIABLE in os.environ else leaving.code
     return parsed if isinstance(parsed, (Call, int)) else 0
-
-
-def completion_script(shell: str) -> str:
-    """What a shell (bash, zsh, fish) evaluates to complete our command lines."""
-    made = get_completion_class(shell)
-    assert made is not None  # noqa: S101
-    script = made(_application(), {}, PROGRAM, COMPLETE_VARIABLE)
-    return script.source_template % script.source_vars()
 
 
 class _Option(click.Option):
@@ -61,7 +48,6 @@ class _Option(click.Option):
             metavar=option.metavar or None,
             type=None if flag else click.UNPROCESSED,
             expose_value=True,
-            shell_complete=_completer(option.complete),
         )
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
@@ -82,8 +68,7 @@ class _Command(click.Command):
         self.path = path or command.name
         parameters: list[click.Parameter] = [_Option(option) for option in command.options]
         if command.most:
-            arguments = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED, shell_complete=_completer(command.complete))
-            parameters.append(arguments)
+            parameters.append(click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED))
         super().__init__(
             self.path.rpartition(" ")[2],
             hidden=hidden,
@@ -159,13 +144,6 @@ def _write_options(command: click.Command, ctx: click.Context, formatter: click.
 def _near(word: str, candidates: Iterable[str]) -> list[str]:
     """What was perhaps meant, the nearest first."""
     return get_close_matches(word, candidates, n=2, cutoff=0.6)
-
-
-def _completer(complete: tuple[str, ...] | str) -> Any:
-    """click's completion function for a tuple of words, or "file" or "dir"."""
-    if isinstance(complete, str):
-        return lambda ctx, param, incomplete: [CompletionItem(incomplete, type=complete)]
-    return lambda ctx, param, incomplete: [CompletionItem(word) for word in complete if word.startswith(incomplete)]
 
 
 def _application() -> click.Group:

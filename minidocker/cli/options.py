@@ -242,3 +242,4 @@ STOP = Command(
 
 # The hot parser knows these; a well-formed use of them loads neither click nor anything it needs. The others: options_cold.py.
 HOT = {command.name: command for command in (RUN, PS, EXEC, LOGS, STOP)}
+HOT_BELOW_CONTAINER = {**HOT, "ls": PS, "list": PS}

@@ -44,9 +44,9 @@ def version(call: Call) -> int:
 def completion(call: Call) -> int:
     """`completion`: the script for one shell, which asks minidocker itself for the words."""
     shell = parse.choice("shell", call.arguments[0], ("bash", "zsh", "fish"))
-    from minidocker.cli import app
+    from minidocker.cli.shells import SCRIPTS
 
-    output.say(app.completion_script(shell))
+    output.say_text(SCRIPTS[shell])
     return 0
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import minidocker.engine
 from minidocker import cli
-from minidocker.cli import options_groups, options_networks, output
+from minidocker.cli import options_groups, output
 from minidocker.errors import ConflictError, KernelError, MinidockerError, NotFoundError, StateError, TargetNotFound
 from minidocker.plan import Plan, Step
 from minidocker.spec.records import Port
@@ -538,43 +538,3 @@ def test_help_is_given_wherever_it_is_asked_for(engine: Engine, minidocker_: Run
     assert minidocker_() == minidocker_("--help") == minidocker_("-h")
     assert minidocker_("network") == minidocker_("network", "--help")
     assert "Examples:\n  # a program of the host" in minidocker_("run", "--help")[1]
-
-
-@pytest.mark.parametrize(
-    ("line", "wanted"),
-    [
-        ("minidocker ru", "plain,run"),
-        ("minidocker network ", " ".join(sorted(f"plain,{command.name.split()[1]}" for command in options_networks.NETWORK_COMMANDS))),
-        ("minidocker network create -d ", "plain,bridge plain,ptp plain,macvlan"),
-        ("minidocker run --priv", "plain,--privileged"),
-        ("minidocker run --rm -e A=1 --cgroupns ", "plain,private plain,host"),
-        ("minidocker run --rootfs ", "dir,"),
-        ("minidocker run --rm ./ser", "file,./ser"),
-        ("minidocker --root ", "dir,"),
-        ("minidocker completion ", "plain,bash plain,zsh plain,fish"),
-        ("minidocker kill -s US", "plain,USR1 plain,USR2"),
-    ],
-)
-def test_completion_in_bash(engine: Engine, minidocker_: Run, monkeypatch: pytest.MonkeyPatch, line: str, wanted: str) -> None:
-    monkeypatch.setenv("_MINIDOCKER_COMPLETE", "bash_complete")
-    monkeypatch.setenv("COMP_WORDS", line)
-    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
-    code, out, complaint = minidocker_()
-    assert (code, [line.strip() for line in out.splitlines()], complaint) == (0, wanted.split(" "), "")
-
-
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_completion_in_zsh_and_fish(engine: Engine, minidocker_: Run, monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
-    monkeypatch.setenv("_MINIDOCKER_COMPLETE", f"{shell}_complete")
-    monkeypatch.setenv("COMP_WORDS", "minidocker ru")
-    monkeypatch.setenv("COMP_CWORD", "1" if shell == "zsh" else "ru")
-    code, out, _ = minidocker_()
-    assert code == 0
-    assert out.split()[:2] == ["plain", "run"] or out.startswith("plain,run") or out.startswith("plain\nrun")
-    assert "Run a command in a new container" in out
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts_ask_us(engine: Engine, minidocker_: Run, shell: str) -> None:
-    code, out, _ = minidocker_("completion", shell)
-    assert code == 0 and f"_MINIDOCKER_COMPLETE={shell}_complete" in out
