@@ -55,14 +55,14 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return BROKEN_PIPE
-    except Exception as error:
-        if not _traceback(words):
-            output.internal(error)
-        return INTERNAL
     except OSError as error:  # a call that never fails, but for want of memory, of descriptors, of a disk
         _traceback(words)
         action = f"minidocker {call.command.name}" if call is not None else "minidocker"
         output.report(KernelError(action, error.errno or 0, str(error.filename or ""), "run it with --debug to see which call failed"))
+        return INTERNAL
+    except Exception as error:
+        if not _traceback(words):
+            output.internal(error)
         return INTERNAL
 
 
