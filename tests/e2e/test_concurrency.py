@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests import pretend
-from tests.e2e.machine import records
+from tests.e2e.machine import Picture, records, visible
 from tests.e2e.support import Minidocker, poll
 
 MANY = 50
@@ -75,6 +76,41 @@ def test_fifty_at_once_on_a_fresh_root(md: Minidocker, busybox: Path) -> None:
     rows = records(md.root / "state.db")
     assert rows["containers"] == rows["endpoints"] == []
     assert md.cgroups() == []
+
+
+@pytest.mark.slow
+def test_many_come_and_go_on_two_networks_while_others_look(md: Minidocker, busybox: Path) -> None:
+    """Thirty here, a hundred by MINIDOCKER_MANY=100: each run and each removal at once, with `ps` and `inspect` in between."""
+    many = int(os.environ.get("MINIDOCKER_MANY", "30"))
+    for name, subnet in (("front", "10.77.0.0/24"), ("back", "10.77.1.0/24")):
+        md("network", "create", "--subnet", subnet, name)
+        md.run("--rm", "--net", name, "--rootfs", busybox, "true")
+    poll(lambda: not pretend.ip("link show type veth"), "their cables are gone")
+    before = but_waiting(visible())
+    names = [f"c{n}" for n in range(many)]
+    run = ["run", "-d", "--net", "front", "--net", "back", "--rootfs", busybox]
+    looks = [command(md, "ps", "-a"), command(md, "inspect", *names[::10]), command(md, "ps", "-q"), command(md, "network", "ls")]
+    *done, one, two, three, four = at_once([*(command(md, *run, "--name", name, "sleep", "1000") for name in names), *looks])
+    assert failures(done) == [] == failures([one, three, four])
+    assert all("no such container" in line for line in two.stderr.splitlines() if "hint" not in line), two.stderr
+    documents = json.loads(md("inspect", *names).stdout)
+    assert [one.stdout.strip() for one in done] == [document["Id"] for document in documents]
+    for network in ("front", "back"):
+        places = [network_of(network, document) for document in documents]
+        assert len({ip for ip, _ in places}) == len({mac for _, mac in places}) == many
+    assert {document["State"]["Status"] for document in documents} == {"running"} and len(md.ps()) == many
+    *removed, one, _, three, four = at_once([*(command(md, "rm", "-f", name) for name in names), *looks])
+    assert failures(removed) == [] == failures([one, three, four])
+    assert md.ps() == [] and md.cgroups() == [] and list((md.root / "containers").iterdir()) == []
+    rows = records(md.root / "state.db")
+    assert rows["containers"] == rows["endpoints"] == rows["ports"] == []
+    poll(lambda: not pretend.ip("link show type veth"), "their cables are gone")
+    assert but_waiting(visible()) == before
+
+
+def but_waiting(shown: Picture) -> Picture:
+    """Without whether a bridge has noticed yet that its last port has gone."""
+    return {**shown, "routes": shown["routes"].replace(" linkdown", "")}
 
 
 def test_two_first_runs_make_one_br0(md: Minidocker, busybox: Path) -> None:
