@@ -13,6 +13,7 @@ import os
 from minidocker.cli import options, options_groups, output
 from minidocker.cli.call import Call
 from minidocker.cli.options import Command, Option
+from minidocker.cli.options_cold import COMMANDS
 from minidocker.errors import UsageError
 
 Candidates = list[tuple[str, str]]
@@ -74,14 +75,14 @@ class _Cursor:
                 return self._below(word, list(rest))
         if self.current[:1] == "-":
             return self._options(_AT_TOP)
-        return [(command.name, command.summary) for command in options_groups.COMMANDS] + [
+        return [(command.name, command.summary) for command in COMMANDS] + [
             (group.name, group.summary) for group in options_groups.GROUPS
         ]
 
     def _below(self, word: str, rest: list[str]) -> Candidates:
         group = next((group for group in options_groups.GROUPS if group.name == word), None)
         if group is None:
-            command = next((command for command in options_groups.COMMANDS if command.name == word), None)
+            command = next((command for command in COMMANDS if command.name == word), None)
             return self._command(command, rest) if command else []
         if not rest:
             below = [(name, command.summary) for name, command in group.commands]
@@ -92,11 +93,12 @@ class _Cursor:
 
     def _command(self, command: Command, words: list[str]) -> Candidates:
         known = {name: option for option in command.options for name in option.names}
-        arguments, ended = 0, False
+        arguments: list[str] = []
+        ended = False
         rest = iter(words)
         for word in rest:
             if ended or word[:1] != "-" or word == "-":
-                arguments += 1
+                arguments.append(word)
                 ended = ended or not command.interspersed
             elif word == "--":
                 ended = True
@@ -133,7 +135,10 @@ class _Cursor:
             found = []
         return [one if one[0][:1] == ":" else (before + one[0], one[1]) for one in found]
 
-    def _argument(self, command: Command, place: int) -> Candidates:
+    def _argument(self, command: Command, before: list[str]) -> Candidates:
+        place = len(before)
+        if command.name == "man":  # its words are a command's
+            return self.walk(before) if place < 2 else []
         if command.name in _NEW or (0 <= command.most <= place):
             return []
         if "CONTAINER:" in command.arguments:  # cp

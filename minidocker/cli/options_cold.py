@@ -129,4 +129,21 @@ COMPLETION = Command(
     examples=(("for this bash", 'eval "$(minidocker completion bash)"'),),
 )
 
-COMMANDS = (RUN, *LIFE, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, CP, PORT, STATS, INFO, DOCTOR, VERSION, COMPLETION)
+MAN = Command(
+    "man",
+    "Print the manual page of a command",
+    "man",
+    "manual",
+    (Option("-o, --output DIR", "Write all pages into this directory"),),
+    "[COMMAND...]",
+    most=-1,
+    root=False,
+    examples=(
+        ("read one", "minidocker man network create | man -l -"),
+        ("all of them, for every user", "minidocker man -o /usr/local/share/man/man1"),
+    ),
+)
+
+COMMANDS = (
+    RUN, *LIFE, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, CP, PORT, STATS, INFO, DOCTOR, VERSION, COMPLETION, MAN,
+)  # fmt: skip

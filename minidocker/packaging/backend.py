@@ -6,6 +6,7 @@ complaint. Not a part of the package: no file of this directory is installed.
 
 from __future__ import annotations
 
+import glob
 import os
 import subprocess
 import sys
@@ -27,6 +28,19 @@ def get_requires_for_build_wheel(config_settings: dict[str, str] | None = None) 
             sys.exit(f"minidocker: python-prctl cannot be built: {', '.join(missing)} missing. Try: {packages.install(*missing)}")
     needed: list[str] = build_meta.get_requires_for_build_wheel(config_settings)
     return needed
+
+
+def build_wheel(
+    wheel_directory: str, config_settings: dict[str, str] | None = None, metadata_directory: str | None = None
+) -> str:
+    """The manual pages are made on the way, from the table that --help is made from (pyproject.toml says where they go)."""
+    from minidocker.cli import man
+
+    for page in glob.glob("build/man/*.1"):  # of what an older checkout had
+        os.unlink(page)
+    man.write_all("build/man")
+    made: str = build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
+    return made
 
 
 def _missing() -> list[str]:
