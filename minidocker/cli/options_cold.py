@@ -91,6 +91,20 @@ STATS = Command(
     examples=(("memory of each, once", "minidocker stats --no-stream --format '{{.Name}} {{.MemUsage}}'"),),
 )
 
+EVENTS = Command(
+    "events",
+    "Show what happens to containers and networks, as it happens",
+    "events",
+    "events",
+    (
+        Option("-f, --filter KEY=VALUE", "container=, event=, label=, network= or type=", LIST),
+        Option("--format FORMAT", "json, or a template ('{{.Action}} {{.Actor.ID}}')", complete=("json",)),
+        Option("--since TIME", "From this time on (2024-05-01T10:00:00Z, 90s, 1h30m)"),
+        Option("--until TIME", "Up to this time"),
+    ),
+    examples=(("who has ended in the last hour, and how", "minidocker events --since 1h --until 0s -f event=die"),),
+)
+
 INFO = Command(
     "info",
     "Show this host as minidocker sees it",
@@ -145,5 +159,6 @@ MAN = Command(
 )
 
 COMMANDS = (
-    RUN, *LIFE, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, CP, PORT, STATS, INFO, DOCTOR, VERSION, COMPLETION, MAN,
+    RUN, *LIFE, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, CP, PORT, STATS, EVENTS, INFO, DOCTOR, VERSION, COMPLETION,
+    MAN,
 )  # fmt: skip

@@ -26,7 +26,7 @@ class Group:
 
 
 # At the top and not about containers alone: everything else there stands below `container`, too.
-_OF_THE_HOST = frozenset(("inspect", "info", "doctor", "version", "completion", "man"))
+_OF_THE_HOST = frozenset(("inspect", "events", "info", "doctor", "version", "completion", "man"))
 GROUPS = (
     Group(
         "container", "The commands on containers, by docker's longer names",

@@ -52,6 +52,7 @@ def connect(host: Host, attachment: Attachment, reference: str, tell: Tell = sil
             _take_back(host, record.id, network.name)
             raise
         containers.connected(host.state, record.id, network.name)
+    host.event("network", "connect", network.id, network.name, container=record.id, type=network.driver)
 
 
 def disconnect(host: Host, reference: str, name: str, force: bool, tell: Tell = silent) -> None:
@@ -78,6 +79,7 @@ def disconnect(host: Host, reference: str, name: str, force: bool, tell: Tell = 
             raise MinidockerError(f"disconnect `{record.name}` from network `{network.name}`: {'; '.join(troubles)}")
         for trouble in troubles:
             host.notice(f"disconnecting `{record.name}` from `{network.name}`: {trouble}")
+    host.event("network", "disconnect", network.id, network.name, container=record.id, type=network.driver)
 
 
 def undo(host: Host, id: str, network: str) -> None:

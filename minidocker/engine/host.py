@@ -2,6 +2,7 @@
 
     ROOT/state.db                 records                          RUN = /run/minidocker/TAG, gone with the boot
     ROOT/containers/ID/           upper, work, log, files          RUN/containers/ID/{lock,state.json,exit,paused}
+    ROOT/events                   what has happened (events.py)
     ROOT/hostview/, ROOT/cache/   skeletons, compiled filters      RUN/networks/NAME/{hosts,port}, RUN/network.lock
                                                                    RUN/resolvers/NAME, its DNS server's lock
 
@@ -14,6 +15,7 @@ import _struct as struct
 import binascii
 import fcntl
 import os
+import time
 
 from minidocker.errors import MinidockerError
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ROOT = "/var/lib/minidocker"
 _RUN = "/run/minidocker"
+EVENTS_LIMIT = 1 << 20  # bytes of one of the two files of events
 # struct flock on 64-bit Linux: l_type, l_whence, padding, l_start, l_len, l_pid, padding
 _FLOCK = "hhiqqii"
 _F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW = 36, 37, 38  # fcntl(2); the fcntl module has them only from Python 3.13 on
@@ -155,6 +158,25 @@ class Host:
         descriptor = os.open(f"{self.run}/containers", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         return descriptor
+
+    def event(self, type: str, action: str, id: str, name: str, /, **attributes: str) -> None:
+        """Add a line to what `events` shows (events.py). What has happened has happened: that it cannot be written down is only told."""
+        from minidocker.spec import fastjson
+
+        event = {"time": time.time_ns(), "type": type, "action": action, "id": id, "name": name, "attributes": attributes}
+        path = f"{self.root}/events"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(descriptor, fastjson.dumps(event).encode() + b"\n")
+                if os.lseek(descriptor, 0, os.SEEK_CUR) > EVENTS_LIMIT:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                    if os.stat(path).st_ino == os.fstat(descriptor).st_ino:  # else somebody was faster
+                        os.rename(path, path + ".1")
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self.notice(f"the event `{action}` of `{name}` could not be written to {path}: {(error.strerror or '').lower()}")
 
     @property
     def boot(self) -> str:

@@ -163,6 +163,11 @@ class Session:
         for descriptor in set(self.stdio):
             os.close(descriptor)
         containers.update(self.host.state, self.id, status=containers.RUNNING, pid=launch.at.pid, netns=netns, started=time.time())
+        for link in self.links:
+            if link.made:
+                self.host.event("network", "create", link.network.id, link.network.name, type=link.network.driver)
+            self.host.event("network", "connect", link.network.id, link.network.name, container=self.id, type=link.network.driver)
+        self.host.event("container", "start", self.id, self.record.name, **self.request.labels)
         self.naming.run(launch.at, START)
 
     def _give_up(self, error: BaseException) -> None:
@@ -268,6 +273,7 @@ def register(host: Host, prepared: Prepared, status: str = containers.CREATING) 
             volumes.take(state, prepared.id, request)
     record = containers.get(host.state, prepared.id)
     assert record is not None  # noqa: S101  (inserted above, and its lock is ours)
+    host.event("container", "create", record.id, record.name, **request.labels)
     return record, links
 
 

@@ -74,10 +74,12 @@ def stop(host: Host, reference: str, timeout: float | None, tell: Tell = silent)
         seconds = next((given for given in (timeout, record.request.stop_timeout) if given is not None), _STOP_TIMEOUT)
         plan = Plan([*_thawing(host, record), AskToEnd(host, record, pidfd, seconds)])
         tell(lambda: plan + _monitors(host, record, files=record.request.remove), record.pid)
+        host.event("container", "kill", record.id, record.name, **{**record.request.labels, "signal": str(record.request.stop_signal)})
         plan.run(At(pid=record.pid))
     finally:
         os.close(pidfd)
     _wait_for_monitor(host, record)
+    host.event("container", "stop", record.id, record.name, **record.request.labels)
 
 
 def kill(host: Host, reference: str, number: int) -> None:
@@ -93,6 +95,7 @@ def kill(host: Host, reference: str, number: int) -> None:
         raise StateError(f"container `{record.name}` is not running", f"it is {record.status}")
     pidfd = State(host.run_directory(record.id)).open()
     try:
+        host.event("container", "kill", record.id, record.name, **{**record.request.labels, "signal": str(number)})
         if number == _SIGKILL:
             _kill_all(host, record, pidfd)
         else:
@@ -239,6 +242,7 @@ def _remove_ended(host: Host, id: str, volumes: bool = False) -> bool:
                     raise MinidockerError("; ".join(troubles))
             else:
                 containers.delete(host.state, id)
+            host.event("container", "destroy", id, record.name, **record.request.labels)
         if ended:
             host.drop_run_directory(id)
     finally:

@@ -62,6 +62,7 @@ def create(host: Host, request: NetworkRequest, tell: Tell = silent) -> str:
         with host.state.transaction() as state:
             networks.delete(state, network.name)
         raise
+    host.event("network", "create", network.id, network.name, type=network.driver)
     return network.id
 
 
@@ -152,6 +153,7 @@ def remove(host: Host, reference: str, tell: Tell = silent) -> None:
         plan.run(At())
         if last:
             networks.set_setting(state, _FORWARDING, "")
+    host.event("network", "destroy", network.id, network.name, type=network.driver)
 
 
 def prune(host: Host) -> list[str]:

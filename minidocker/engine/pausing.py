@@ -35,6 +35,7 @@ def pause(host: Host, reference: str, tell: Tell = silent) -> None:
         except MinidockerError:
             os.unlink(host.paused(record.id))
             raise
+    host.event("container", "pause", record.id, record.name, **record.request.labels)
 
 
 def unpause(host: Host, reference: str, tell: Tell = silent) -> None:
@@ -46,6 +47,7 @@ def unpause(host: Host, reference: str, tell: Tell = silent) -> None:
         plan = Plan(thawing(host, record))
         tell(lambda: plan, record.pid)
         plan.run(At(pid=record.pid))
+    host.event("container", "unpause", record.id, record.name, **record.request.labels)
 
 
 def thawing(host: Host, record: containers.Record) -> list[Step]:

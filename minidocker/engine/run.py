@@ -65,6 +65,7 @@ def restart(host: Host, reference: str, timeout: float | None, explain: Callable
         raise StateError(f"container `{record.name}` was run with --rm, and is gone when it stops", "run it without --rm")
     lifecycle.stop(host, record.id, timeout)
     start(host, record.id, explain)
+    host.event("container", "restart", record.id, record.name, **record.request.labels)
 
 
 def script(host: Host, request: RunRequest) -> str:

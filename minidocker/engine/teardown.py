@@ -85,9 +85,12 @@ def _finish(host: Host, record: containers.Record, exit_code: int | None, finish
     oom_killed = _oom_killed(host, record)
     places = containers.endpoints(state, record).get(record.id, [])
     wait: float | None = None
-    held = released(host, record, wiring.places(host, record))
+    joined = wiring.places(host, record)
+    held = released(host, record, joined)
     # what could not be done for want of memory, or because somebody was at it, can be now; from here on no record speaks of it
     troubles = held.clear(At()) and held.clear(At())
+    if record.pid:
+        _tell_of_end(host, record, exit_code, oom_killed, joined)
     if vanish:
         troubles += Plan([files_of(host, record)]).clear(At())
         if not troubles and record.request.mounts and (record.request.remove or record.status == containers.CREATING):
@@ -96,6 +99,8 @@ def _finish(host: Host, record: containers.Record, exit_code: int | None, finish
             troubles += volumes.forget(host, record.id)
         elif not troubles:
             containers.delete(state, record.id)
+        if not troubles:
+            host.event("container", "destroy", record.id, record.name, **record.request.labels)
     else:
         with state.transaction():
             wait = _wait(state, record, exit_code, finished) if by_policy and record.request.has_policy else None
@@ -119,6 +124,19 @@ def _finish(host: Host, record: containers.Record, exit_code: int | None, finish
     except MinidockerError as error:
         troubles.append(str(error))
     return troubles
+
+
+def _tell_of_end(
+    host: Host, record: containers.Record, exit_code: int | None, oom_killed: bool, joined: list[tuple[Network, Endpoint]]
+) -> None:
+    """Its events: docker's exitCode, but `unknown` when nobody saw it."""
+    labels = record.request.labels
+    if oom_killed:
+        host.event("container", "oom", record.id, record.name, **labels)
+    code = "unknown" if exit_code is None else str(exit_code)
+    host.event("container", "die", record.id, record.name, **{**labels, "exitCode": code})
+    for network, _ in joined:
+        host.event("network", "disconnect", network.id, network.name, container=record.id, type=network.driver)
 
 
 def _wait(state: State, record: containers.Record, exit_code: int | None, finished: float) -> float | None:

@@ -40,8 +40,8 @@ def duration(text: str) -> float | None:
     return total if text else None
 
 
-def since(text: str, now: float, local: Callable[[Broken], float]) -> float:
-    """--since as seconds since the epoch: RFC 3339 (the zone may be missing: `local`, such as time.mktime, says), an epoch, or a
+def since(text: str, now: float, local: Callable[[Broken], float], option: str = "--since") -> float:
+    """--since, or --until, as seconds since the epoch: RFC 3339 (the zone may be missing: `local`, such as time.mktime, says), an epoch, or a
     duration before `now`."""
     value = decimal(text)
     if value is None and (span := duration(text)) is not None:
@@ -49,7 +49,7 @@ def since(text: str, now: float, local: Callable[[Broken], float]) -> float:
     if value is None:
         value = _rfc3339(text, local)
     if value is None:
-        raise refused("--since", text, "a time (2024-05-01T10:00:00Z), seconds since 1970, or a duration (90s, 1h30m) is allowed")
+        raise refused(option, text, "a time (2024-05-01T10:00:00Z), seconds since 1970, or a duration (90s, 1h30m) is allowed")
     return value
 
 
