@@ -126,16 +126,11 @@ class Plan:
         return done
 
     def clear(self, at: At) -> list[str]:
-        """Apply the parent's steps, all of them whatever fails, and return what went wrong, one line each (DESIGN.md, law 2)."""
-        troubles: list[str] = []
-        for step in self.steps:
-            try:
-                step.apply(at)
-            except NotFoundError:
-                continue  # gone already
-            except (OSError, MinidockerError) as error:
-                troubles.append(_trouble(step, error))
-        return troubles
+        """Apply the parent's steps, all of them whatever fails, and those that failed once more, and return what went wrong even so, one
+        line each (DESIGN.md, law 2). They take away, which can be done twice; and who has no memory, or is busy, seldom is for long, while
+        nobody comes back to what is left here."""
+        failed = [step for step in self.steps if _met(step, step.apply, at)]
+        return [trouble for step in failed if (trouble := _met(step, step.apply, at))]
 
     def explain(self, pid: int = 0) -> str:
         """For a reader: the commands under their titles, each with its reason; `pid` stands for `$PID` where it is known."""
@@ -215,18 +210,21 @@ def _commands(steps: Sequence[Step]) -> str:
 
 
 def undo(steps: Sequence[Step], at: At) -> list[str]:
-    """Undo `steps` in reverse, all of them, and return what went wrong, one line each (DESIGN.md, law 2)."""
-    troubles: list[str] = []
-    for step in reversed(steps):
-        try:
-            step.undo(at)
-        except (OSError, MinidockerError) as error:
-            troubles.append(_trouble(step, error))
-    return troubles
+    """Undo `steps` in reverse, all of them, those that failed once more, and return what went wrong even so, one line each (DESIGN.md,
+    law 2)."""
+    failed = [step for step in reversed(steps) if _met(step, step.undo, at)]
+    return [trouble for step in failed if (trouble := _met(step, step.undo, at))]
 
 
-def _trouble(step: Step, error: OSError | MinidockerError) -> str:
-    return str(KernelError.of(step.describe(), error) if isinstance(error, OSError) else error)
+def _met(step: Step, do: Callable[[At], None], at: At) -> str:
+    """What kept a step from being taken away, "" where nothing did, or it is gone already."""
+    try:
+        do(at)
+    except NotFoundError:
+        return ""
+    except (OSError, MinidockerError) as error:
+        return str(KernelError.of(step.describe(), error) if isinstance(error, OSError) else error)
+    return ""
 
 
 def _grouped(steps: Iterable[Step]) -> list[tuple[str, list[Step]]]:

@@ -153,6 +153,8 @@ def port(call: Call) -> int:
 def each(references: list[str], action: Callable[[str], None]) -> int:
     """Do `action` to each, print those done, report those that failed and go on; 0, or 1 when any failed, as docker."""
     code = 0
+    if os.isatty(output.STDERR):
+        action = _shown(action, references)
     for reference in references:
         try:
             action(reference)
@@ -162,6 +164,20 @@ def each(references: list[str], action: Callable[[str], None]) -> int:
         else:
             output.say(reference)
     return code
+
+
+def _shown(action: Callable[[str], None], references: list[str]) -> Callable[[str], None]:
+    """`action`, with a line on the terminal while it takes long."""
+    from minidocker.cli.progress import Progress
+
+    done: list[str] = []
+
+    def one(reference: str) -> None:
+        done.append(reference)
+        with Progress(lambda: f"{len(done)} of {len(references)}: {reference}" if len(references) > 1 else reference):
+            action(reference)
+
+    return one
 
 
 def _need_terminal(asked: bool) -> None:

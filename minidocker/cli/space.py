@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from minidocker.cli.call import Call
+    from minidocker.engine.host import Host
     from minidocker.storage.containers import Record
 
 _COLUMNS = [
@@ -62,9 +63,7 @@ def prune_containers(call: Call) -> int:
     if not confirmed(call, "This removes every container that has ended."):
         return 0
     host = call.host()
-    from minidocker.engine import space
-
-    removed, free = space.prune(host, wanted())
+    removed, free = _prune(host, wanted)
     _say("Deleted Containers", removed)
     output.say(f"Total reclaimed space: {in_words(free)}")
     return 0
@@ -76,13 +75,22 @@ def prune(call: Call) -> int:
     if not confirmed(call, "This removes every container that has ended and every network that no container uses."):
         return 0
     host = call.host()
-    from minidocker.engine import networks, space
+    from minidocker.engine import networks
 
-    removed, free = space.prune(host, wanted())
+    removed, free = _prune(host, wanted)
     _say("Deleted Containers", removed)
     _say("Deleted Networks", networks.prune(host) if not call.list("filter") else [])
     output.say(f"Total reclaimed space: {in_words(free)}")
     return 0
+
+
+def _prune(host: Host, wanted: Callable[[], Callable[[Record], bool]]) -> tuple[list[str], int]:
+    from minidocker.cli.progress import Progress
+    from minidocker.engine import space
+
+    names: list[str] = []
+    with Progress(lambda: f"removing the {len(names)}. container: {names[-1]}" if names else "looking for containers"):
+        return space.prune(host, wanted(), names.append)
 
 
 def _say(heading: str, names: list[str]) -> None:

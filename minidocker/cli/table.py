@@ -82,11 +82,13 @@ def pad(text: str, width: int) -> str:
 
 
 def terminal_width(descriptor: int = output.STDOUT) -> int | None:
-    """The columns of the terminal on `descriptor`, None when it is none."""
+    """The columns of the terminal on `descriptor`, those that COLUMNS says where it says any; None when it is none."""
     try:
-        return os.get_terminal_size(descriptor).columns or None
+        columns = os.get_terminal_size(descriptor).columns
     except OSError:
         return None
+    said = os.environ.get("COLUMNS", "")
+    return int(said) if said.isascii() and said.isdecimal() and int(said) else columns or None
 
 
 class View:

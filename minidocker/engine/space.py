@@ -61,14 +61,18 @@ def size_of(host: Host, id: str) -> tuple[int, int]:
     return usage.bytes_below(directory), sum(usage.bytes_below(f"{directory}/{name}") for name in logs)
 
 
-def prune(host: Host, wanted: Callable[[Record], bool] = lambda record: True) -> tuple[list[str], int]:
-    """Remove every container that has ended, or was never started, and is `wanted`: their ids, and the bytes that became free."""
+def prune(
+    host: Host, wanted: Callable[[Record], bool] = lambda record: True, begun: Callable[[str], None] = lambda name: None
+) -> tuple[list[str], int]:
+    """Remove every container that has ended, or was never started, and is `wanted`: their ids, and the bytes that became free. `begun` is
+    told each one's name."""
     reconcile.sweep(host)
     removed: list[str] = []
     free = 0
     for record in containers.every(host.state):
         if not _is_over(record) or not wanted(record):
             continue
+        begun(record.name)
         size, _ = size_of(host, record.id)
         try:
             lifecycle.remove(host, record.id, force=False)

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from minidocker.errors import KernelError, MinidockerError, NotFoundError
-from minidocker.plan import CHILD, At, Plan, Step, inline, quote
+from minidocker.plan import CHILD, At, Plan, Step, inline, quote, undo
 
 
 class Effect(Step):
@@ -87,6 +87,30 @@ def test_a_plan_that_takes_away_does_not_stop() -> None:
     plan = Plan([Effect("a", log, OSError(16, "x")), Effect("b", log, NotFoundError("gone")), Effect("c", log)])
     assert plan.clear(At()) == ["do a: device or resource busy"]
     assert log == ["+c"]
+
+
+def test_what_could_not_be_taken_away_is_tried_once_more() -> None:
+    class Busy(Effect):
+        def apply(self, at: At) -> None:
+            self.once()
+            super().apply(at)
+
+        def undo(self, at: At) -> None:
+            self.once()
+            super().undo(at)
+
+        def once(self) -> None:
+            if self.name not in met:
+                met.append(self.name)
+                raise OSError(16, "busy")
+
+    met: list[str] = []
+    log: list[str] = []
+    assert Plan([Busy("a", log), Effect("b", log)]).clear(At()) == []
+    assert log == ["+b", "+a"]
+    met.clear()
+    assert undo([Effect("c", log), Busy("d", log)], At()) == []
+    assert log == ["+b", "+a", "-c", "-d"]
 
 
 def test_explain_knows_the_pid() -> None:
