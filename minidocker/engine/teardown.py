@@ -86,9 +86,7 @@ def _finish(host: Host, record: containers.Record, exit_code: int | None, finish
     places = containers.endpoints(state, record).get(record.id, [])
     wait: float | None = None
     joined = wiring.places(host, record)
-    held = released(host, record, joined)
-    # what could not be done for want of memory, or because somebody was at it, can be now; from here on no record speaks of it
-    troubles = held.clear(At()) and held.clear(At())
+    troubles = released(host, record, joined).clear(At())
     if record.pid:
         _tell_of_end(host, record, exit_code, oom_killed, joined)
     if vanish:
