@@ -25,6 +25,7 @@ _LIMITS = (
     "memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpuset_cpus", "pids_limit", "ulimit", "shm_size", "cgroup_conf",
     "log_opt",
 )
+_SHARED = ("device", "device_cgroup_rule", "sysctl", "group_add", "oom_score_adj", "ipc", "pid", "uts")
 _ADDRESSES = ("ip", "ip6", "mac_address", "add_host", "dns", "dns_option", "publish", "expose")
 
 
@@ -58,6 +59,8 @@ def run_request(call: Call, environ: Mapping[str, str], cwd: str) -> RunRequest:
     _privileges(request, call, cwd)
     if any(key in call.given for key in _LIMITS):
         _limits(request, call)
+    if any(key in call.given for key in _SHARED):
+        _sharing(request, call)
     if "restart" in call.given:
         _restart(request, call)
     return request
@@ -165,6 +168,18 @@ def _privileges(request: RunRequest, call: Call, cwd: str) -> None:
             request.selinux = [] if value == "disable" else [*request.selinux, value]
         else:
             setattr(request, kind, value)
+
+
+def _sharing(request: RunRequest, call: Call) -> None:
+    from minidocker.spec import parse_sharing
+
+    request.devices = [parse_sharing.device(text) for text in call.list("device")]
+    request.device_rules = [parse_sharing.device_rule(text) for text in call.list("device_cgroup_rule")]
+    request.sysctls = dict(map(parse_sharing.sysctl, call.list("sysctl")))
+    request.group_add = [parse_sharing.group(text) for text in call.list("group_add")]
+    request.oom_score_adj = _with(call, "oom_score_adj", parse_sharing.oom_score)
+    for kind in ("ipc", "pid", "uts"):
+        setattr(request, kind, parse_sharing.namespace(f"--{kind}", call.text(kind) or ""))
 
 
 def _limits(request: RunRequest, call: Call) -> None:

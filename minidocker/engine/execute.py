@@ -84,9 +84,13 @@ def _process(record: containers.Record, state: State, request: ExecRequest) -> t
     root = os.open(f"/proc/{state.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         user = users.resolve(request.user if request.user is not None else made.user, root)
+        around.uid, around.gid, around.groups, around.home = user.uid, user.gid, user.groups, user.home
+        if made.group_add:
+            from minidocker.engine.sharing import with_groups
+
+            around.groups = with_groups(around.groups, made, root)
     finally:
         os.close(root)
-    around.uid, around.gid, around.groups, around.home = user.uid, user.gid, user.groups, user.home
     around.workdir = request.workdir or made.workdir or "/"
     around.capabilities = prepare.granted_capabilities(made)
     around.security_labels = prepare.security_labels(made)

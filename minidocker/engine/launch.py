@@ -141,7 +141,14 @@ class Session:
         self.naming = naming(self.record, self.request, self.again)
         if self.request.explain:
             _tell(self.client, b"P" + os.fsencode((files + network + answers + launch.plan + self.naming).explain()))
-        launch.create()
+        if self.request.shares:
+            from minidocker.engine import sharing
+
+            sharing.lend(host, prepared, launch)
+            launch.create()
+            sharing.check(prepared, launch)
+        else:
+            launch.create()
         return launch
 
     def _pipes(self) -> None:

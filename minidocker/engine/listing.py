@@ -202,10 +202,21 @@ def _host_config(host: Host, record: Record) -> dict[str, Any]:
             {"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in request.ulimits
         ],
         "Cgroup": "/" + place.name, "CgroupParent": request.cgroup_parent or "", "CgroupManager": place.manager.word,
-        "CgroupConf": request.cgroup_conf, "ContainerIDFile": request.cidfile or "", "PidFile": request.pidfile or "",
+        "CgroupConf": request.cgroup_conf, **_shared(request), "ContainerIDFile": request.cidfile or "", "PidFile": request.pidfile or "",
         "Rootfs": request.rootfs or "", "LogConfig": {"Type": "local", "Config": {
             name: str(value) for name, value in (("max-size", request.log_size), ("max-file", request.log_files)) if value
         }},
+    }  # fmt: skip
+
+
+def _shared(request: RunRequest) -> dict[str, Any]:
+    """What it is given of the host, or shares (sharing.py)."""
+    return {
+        "Devices": [
+            {"PathOnHost": source, "PathInContainer": target, "CgroupPermissions": access} for source, target, access in request.devices
+        ],
+        "DeviceCgroupRules": request.device_rules, "Sysctls": request.sysctls, "GroupAdd": request.group_add,
+        "OomScoreAdj": request.oom_score_adj or 0, "IpcMode": request.ipc or "private", "PidMode": request.pid, "UTSMode": request.uts,
     }  # fmt: skip
 
 

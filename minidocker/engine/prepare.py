@@ -51,6 +51,10 @@ class Prepared:
 
             idfiles.check(request, again)
         self._privileges()
+        if request.shares:
+            from minidocker.engine import sharing
+
+            sharing.look(host, self)
         self.around.init = _find_init() if request.init else ""
         self.place = self._find_place(host)
         self.around.cgroups_path = self.place.path
@@ -140,6 +144,10 @@ class Prepared:
         document = config.configuration(self.request, self.around)
         if self.request.tty:
             set_console_size(document["process"])
+        if self.request.shares:
+            from minidocker.engine import sharing
+
+            sharing.complete(document, self)
         if not self.request.privileged and not kernel_devices.how(host.face):
             _without_device_control(host, document)
         return document

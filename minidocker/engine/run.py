@@ -90,3 +90,7 @@ def _fork_monitor(
         ours, interactive=request.interactive, tty=request.tty, detach_keys=request.detach_keys,
         write=write, explain=explain, notice=host.notice,
     )  # fmt: skip
+    if request.pid:
+        from minidocker.engine.sharing import protect
+
+        protect(request)

@@ -6,8 +6,13 @@ import errno
 import os
 
 from minidocker.errors import KernelError, MinidockerError
+from minidocker.kernel import libc, mounts, process, procfs
 from minidocker.kernel import namespaces as k
-from minidocker.kernel import process, procfs
+from minidocker.runtime import init, sync
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def join(path: str, flag: int, home: bool = False) -> int:
@@ -27,6 +32,42 @@ def join(path: str, flag: int, home: bool = False) -> int:
         hint = f"it is no {kind} namespace" if error.errno == errno.EINVAL else ""
         raise KernelError(f"join the {kind} namespace `{path}`", error.errno or 0, hint=hint) from error
     return back
+
+
+def mounted_in(pid: int, pidfd: int, path: str) -> int:
+    """A detached copy of what is mounted at `path` in the root directory of process `pid`, no link followed. The kernel makes one only for
+    who is in that mount namespace: a helper of ours, which enters nothing else of the process's. Raises KernelError."""
+    ours, theirs = sync.pair()
+    try:
+        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            mounted = mounts.open_in_root(root, path, links=False)
+        finally:
+            os.close(root)
+    except OSError as error:
+        raise KernelError.of(f"look up `{path}` of process {pid}", error) from error
+    helper, helper_pidfd = k.clone(0)
+    if helper == 0:
+        _lend(pidfd, mounted, theirs, path)
+    theirs.close()
+    os.close(mounted)
+    os.close(helper_pidfd)
+    try:
+        return ours.expect(sync.MOUNTED)
+    finally:
+        ours.close()
+        os.waitpid(helper, 0)
+
+
+def _lend(pidfd: int, mounted: int, channel: sync.Channel, path: str) -> NoReturn:
+    """The helper."""
+    try:
+        libc.prctl(init.PR_SET_DUMPABLE, 0, 0, 0, 0)
+        k.setns(pidfd, k.NEWNS)
+        channel.send(sync.MOUNTED, mounts.open_tree("", directory=mounted))
+    except OSError as error:
+        channel.send_failure(KernelError.of(f"copy the mount at `{path}`", error))
+    os._exit(0)
 
 
 def enter_time(offsets: dict[str, dict[str, int]]) -> None:

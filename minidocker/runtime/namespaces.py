@@ -21,7 +21,8 @@ _UNSHARE_OPTION = {
     "mount": "--mount", "uts": "--uts", "ipc": "--ipc", "network": "--net", "cgroup": "--cgroup", "user": "--user", "time": "--time",
     "pid": "--pid",
 }  # fmt: skip
-_FILE_OPTION = {k.NEWNS: "mount", k.NEWUTS: "uts", k.NEWIPC: "ipc", k.NEWNET: "net", k.NEWCGROUP: "cgroup", k.NEWTIME: "time"}
+_FILE_OPTION = {k.NEWNS: "mount", k.NEWUTS: "uts", k.NEWIPC: "ipc", k.NEWNET: "net", k.NEWCGROUP: "cgroup", k.NEWTIME: "time",
+                k.NEWPID: "pid", k.NEWUSER: "user"}  # fmt: skip
 _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}.get(os.uname().machine, -1)
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 
@@ -216,7 +217,8 @@ class Unshare(Step):
         self.root = root
 
     def shell(self) -> str:
-        enter = "".join(f"nsenter --{_FILE_OPTION[flag]}={quote(path)} " for flag, path in self.namespaces.joined)
+        joined = [*self.namespaces.inherited, *self.namespaces.joined]
+        enter = "".join(f"nsenter {'--no-fork ' * (flag == k.NEWPID)}--{_FILE_OPTION[flag]}={quote(path)} " for flag, path in joined)
         options = " ".join(_UNSHARE_OPTION[name] for name in self.namespaces.names)
         mine = "exec 8> /proc/self/fd/8 9< /proc/self/fd/9"  # an end of each, so that either side hears of the other's end
         return f'{mine}\nexec {enter}unshare {options} --fork --kill-child setsid bash -c "$INSIDE"'

@@ -43,7 +43,8 @@ class Surroundings:
     `netns` a path to join, "" for a new one, None for the host's; `capabilities` the set, sorted, with CAP_; `devices` OCI device
     entries for --privileged; `mounted` OCI entries of the request's `mounts`; `security_labels` of the process section (apparmorProfile,
     selinuxLabel); `init` the host path of an init to bind in, or ""; `program` (host path, container path) of a host program to bind in,
-    or None.
+    or None; `shared` namespaces that are not its own, kind -> (path, inode), ("", 0) for the host's; `given` and `given_rules` the OCI
+    devices and device rules of --device.
     """
 
     def __init__(self, root: str, mounts: list[dict[str, Any]]) -> None:
@@ -62,6 +63,9 @@ class Surroundings:
         self.init = ""
         self.program: tuple[str, str] | None = None
         self.mounted: list[dict[str, Any]] = []
+        self.shared: dict[str, tuple[str, int]] = {}
+        self.given: list[dict[str, Any]] = []
+        self.given_rules: list[dict[str, Any]] = []
         self.cgroups_path = ""
         self.private_cgroupns = True
         self.limits_swap = True

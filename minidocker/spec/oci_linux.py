@@ -207,11 +207,18 @@ def _sysctl(place: Place, name: str, joined: dict[str, str]) -> None:
         raise place.wrong(f"{shown(name)} is no setting's name", "as in net.ipv4.ip_forward")
     if dotted in _UTS_SYSCTLS:
         raise place.wrong(f"{dotted} has a field of its own", f"say {_UTS_SYSCTLS[dotted]}")
-    kind = {"net": "network", "user": "user"}.get(parts[0]) or ("ipc" if dotted in _IPC_SYSCTLS or path.startswith("fs/mqueue/") else "")
+    kind = namespace_of(name)
     if not kind:
         raise place.wrong("it is the whole host's, not a namespace's", "of a namespace: net.*, kernel.shm* msg* sem, fs.mqueue.*, user.*")
     if kind not in joined:
         raise place.wrong(f"it would be the host's: there is no {kind} namespace", f'add {{"type": "{kind}"}} to linux.namespaces')
+
+
+def namespace_of(name: str) -> str:
+    """The kind of namespace that a setting is of, "" where it is the whole host's."""
+    path = sysctl_path(name)
+    kind = {"net": "network", "user": "user"}.get(path.partition("/")[0], "")
+    return kind or ("ipc" if path.replace("/", ".") in _IPC_SYSCTLS or path.startswith("fs/mqueue/") else "")
 
 
 def sysctl_path(name: str) -> str:

@@ -89,11 +89,26 @@ class RunRequest:
         self.init = False
         self.explain = False
         self.dry_run = False
+        self._share_nothing()
+
+    def _share_nothing(self) -> None:
+        self.devices: list[tuple[str, str, str]] = []   # (host path, container path, access of r, w, m)
+        self.device_rules: list[dict[str, Any]] = []    # OCI's
+        self.sysctls: dict[str, str] = {}
+        self.group_add: list[str] = []                  # names or numbers, the container's
+        self.oom_score_adj: int | None = None
+        self.ipc = self.pid = self.uts = ""             # "" its own, else host | container:NAME
 
     @property
     def has_policy(self) -> bool:
         """Whether it may be started again by itself; only then is anything of that loaded."""
         return self.restart != "no"
+
+    @property
+    def shares(self) -> bool:
+        """Whether it is given or shares anything of engine/sharing.py; only then is that loaded."""
+        given = self.devices or self.device_rules or self.sysctls or self.group_add or self.ipc or self.pid or self.uts
+        return bool(given) or self.oom_score_adj is not None
 
     @property
     def network(self) -> str:
@@ -155,7 +170,7 @@ def from_data(data: dict[str, Any]) -> RunRequest:
     request.networks = [Attachment(*fields) for fields in request.networks]  # type: ignore[misc]
     request.publish = [Port(*fields) for fields in data["publish"]]
     request.detach_keys = data["detach_keys"].encode("latin-1")
-    for name in ("volumes", "mounts", "tmpfs", "add_hosts", "expose", "ulimits"):
+    for name in ("volumes", "mounts", "tmpfs", "add_hosts", "expose", "ulimits", "devices"):
         setattr(request, name, [tuple(entry) for entry in getattr(request, name)])
     return request
 

@@ -68,19 +68,20 @@ def lookup(wanted: str, passwd: str, group: str) -> User:
         raise NotFoundError(f"no user `{user}` in the container's /etc/passwd", "a number needs no entry: -u 1000")
     uid, gid, home = _number(entry[2], "uid"), _number(entry[3], "gid"), entry[5] or "/"
     if group_name:
-        gid = _group(group_name, group)
+        gid = group_of(group_name, group)
         return User(uid, gid, [gid], home)
     member_of = [_number(f[2], "gid") for f in _entries(group, 4) if entry[0] in f[3].split(",")]
     return User(uid, gid, [gid, *(g for g in member_of if g != gid)], home)
 
 
-def _group(wanted: str, text: str) -> int:
+def group_of(wanted: str, text: str) -> int:
+    """The number of a group, by the text of a group file; a number needs no entry. Raises NotFoundError."""
     for fields in _entries(text, 4):
         if fields[0] == wanted:
             return _number(fields[2], "gid")
     if _is_number(wanted):
         return _number(wanted, "gid")
-    raise NotFoundError(f"no group `{wanted}` in the container's /etc/group", "a number needs no entry: -u 1000:1000")
+    raise NotFoundError(f"no group `{wanted}` in the container's /etc/group", "a number needs no entry")
 
 
 def _entries(text: str, count: int) -> list[list[str]]:

@@ -59,6 +59,7 @@ EXITS = {
     ("runtime/init.py", "apply"),
     ("runtime/enter.py", "_bind_in"),
     ("runtime/hooks.py", "_become"),  # a hook in the container
+    ("runtime/joining.py", "_lend"),  # who goes into a container's mount namespace for a copy of what is there
     ("runtime/joining.py", "_enter_and_clone"),  # who goes into a user namespace in its parent's stead
     ("runtime/idmaps.py", "user_namespace"),  # who holds one until it is mapped
     ("runtime/scope.py", "_wait"),  # keeps a scope of systemd's alive until the container's first process does
