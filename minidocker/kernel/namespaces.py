@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
+from minidocker.errors import KernelError
 from minidocker.kernel import foreign as ctypes
 from minidocker.kernel import libc
 from minidocker.kernel.foreign import c_uint64
@@ -33,6 +35,8 @@ _CLONE_PIDFD = 0x1000
 _CLONE_PARENT = 0x8000
 _CLONE_INTO_CGROUP = 0x200000000
 _SIGCHLD = 17
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}.get(os.uname().machine, -1)
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
 class _CloneArguments(ctypes.Structure):
@@ -85,6 +89,18 @@ def inode_of(pid: int, name: str) -> int:
         return os.stat(f"/proc/{pid}/ns/{name}").st_ino
     except (FileNotFoundError, ProcessLookupError):
         return 0
+
+
+def join_keyring(name: str) -> None:
+    """A session keyring of the container's own (keyctl(2)): the host's stays the host's. A kernel without keyrings has none to inherit.
+    With "" the one that is there stays."""
+    if not name:
+        return
+    try:
+        libc.syscall(_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, name.encode())
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise KernelError.of("join a session keyring of its own", error) from error
 
 
 def sethostname(name: str) -> None:

@@ -15,10 +15,12 @@ from minidocker.kernel import process as k
 from minidocker.kernel.cgroups import Face
 from minidocker.kernel.namespaces import NEWUSER
 from minidocker.plan import CHILD, PARENT, At, Plan, Step, undo
-from minidocker.runtime import filesystem, init, mounts, namespaces, privileges, sync
+from minidocker.runtime import filesystem, init, mounts, namespaces, sync
 from minidocker.runtime.handover import Lasting
 from minidocker.runtime.managers import Manager
+from minidocker.runtime.program import asks_of_process, confined, has_listener, program_steps
 from minidocker.runtime.state import CREATING, State
+from minidocker.runtime.terminal import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,9 +156,9 @@ class Launch:
         steps.extend(below)
         steps.append(filesystem.Devices(linux.get("devices", [])))
         if process.get("terminal"):
-            steps.append(filesystem.Terminal(self._send_terminal, process.get("consoleSize")))
+            steps.append(Terminal(self._send_terminal, process.get("consoleSize")))
         steps.append(filesystem.ProtectedPaths(linux.get("readonlyPaths", []), linux.get("maskedPaths", []), below))
-        steps.append(init.WorkingDirectory(process["cwd"]))
+        steps.append(filesystem.WorkingDirectory(process["cwd"]))
         steps.extend(confined(process))
         if self.seldom:
             self.seldom.of_mounts(steps, linux)
@@ -219,33 +221,6 @@ class Launch:
         return self._ready.terminal
 
 
-def confined(process: dict[str, Any]) -> list[Step]:
-    """What asks for the profile or label that the program is to run under, while the host's own /proc is in sight; mostly nothing."""
-    if process.get("apparmorProfile") or process.get("selinuxLabel"):
-        from minidocker.runtime import confinement
-
-        return confinement.steps(process)
-    return []
-
-
-def program_steps(
-    process: dict[str, Any],
-    channel: sync.Channel,
-    filter: tuple[bytes, int] | None,
-    die_with_parent: bool = False,
-    lasting: Lasting | None = None,
-    seldom: Seldom | None = None,
-) -> list[Step]:
-    """The last slice of a child, an init's and an exec's alike: find the program, wait, drop privileges, execve."""
-    lasting = lasting or Lasting()
-    program = init.FindProgram(process, channel, lasting.listener)
-    detach = init.Detach(process["cwd"], channel, lasting.preserve_fds, die_with_parent)
-    first, listening, starting = (seldom.privileged, seldom.listening, seldom.starting(filter, detach)) if seldom else ((), None, [])
-    confinement = privileges.plan(process, filter, detach, first, listening, deferred=True).steps
-    late = [step.filter for step in confinement if isinstance(step, privileges.Seccomp) and step.deferred]
-    return [program, *starting, *confinement, init.Execute(process, program, *late)]
-
-
 def asks(spec: dict[str, Any], filter: tuple[bytes, int] | None) -> bool:
     """Whether the container wants something of runtime/seldom.py."""
     linux = spec["linux"]
@@ -254,12 +229,3 @@ def asks(spec: dict[str, Any], filter: tuple[bytes, int] | None) -> bool:
         entry.get("uidMappings") or "idmap" in entry.get("options", ()) or "ridmap" in entry.get("options", ())
         for entry in spec.get("mounts", ())
     )
-
-
-def asks_of_process(process: dict[str, Any], filter: tuple[bytes, int] | None) -> bool:
-    """Whether a process does."""
-    return bool(has_listener(filter) or process.get("scheduler") or process.get("ioPriority"))
-
-
-def has_listener(filter: tuple[bytes, int] | None) -> bool:
-    return filter is not None and bool(filter[1] & k.SECCOMP_FILTER_FLAG_NEW_LISTENER)

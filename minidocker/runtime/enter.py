@@ -22,10 +22,11 @@ from minidocker.kernel import libc, mounts
 from minidocker.kernel import namespaces as k
 from minidocker.kernel.cgroups import Face
 from minidocker.plan import CHILD, NAMESPACES, At, Plan, Step
-from minidocker.runtime import filesystem, init, namespaces, resources, sync
-from minidocker.runtime.container import asks_of_process, confined, has_listener, program_steps
+from minidocker.runtime import init, resources, sync
 from minidocker.runtime.handover import Lasting
+from minidocker.runtime.program import asks_of_process, confined, has_listener, program_steps
 from minidocker.runtime.state import RUNNING, State
+from minidocker.runtime.terminal import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Join(Step):
         for name in self.names:
             flags |= _FLAGS[name]
         k.setns(self.pidfd, flags)
-        namespaces.join_keyring(self.keyring)
+        k.join_keyring(self.keyring)
         at.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
@@ -88,7 +89,7 @@ class Entry:
         self.ours, self.theirs = sync.pair()
         used = [hierarchy for hierarchy in face.hierarchies if os.path.isdir(hierarchy.path(state.cgroup))]
         self.cgroup = face.descriptor(state.cgroup) if any(hierarchy.version == 2 for hierarchy in used) else -1
-        terminal = [filesystem.Terminal(self._send_terminal, process.get("consoleSize"), console=False)] if process.get("terminal") else []
+        terminal = [Terminal(self._send_terminal, process.get("consoleSize"), console=False)] if process.get("terminal") else []
         seldom = None
         if asks_of_process(process, filter):
             from minidocker.runtime.seldom import Seldom

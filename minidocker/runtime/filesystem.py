@@ -6,9 +6,7 @@ those of the root file system, which may be hostile.
 
 from __future__ import annotations
 
-import _struct as struct
 import errno
-import fcntl
 import os
 import stat
 
@@ -19,7 +17,6 @@ from minidocker.runtime.mounts import Mount, make_in_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 # runtime-spec, config-linux.md, "Default Devices"
@@ -39,8 +36,6 @@ _LINKS = (
     ("/dev/ptmx", "pts/ptmx"),
 )
 _TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
-_TIOCSPTLCK = 0x40045431
-_TIOCGPTPEER = 0x5441
 
 
 class Root(Step):
@@ -178,50 +173,21 @@ def _check_node(path: str, found: os.stat_result, mode: int, number: int, where:
         raise UsageError(f"make `{path}`: {where} has something else there, which is not {wanted}", "remove it, or mount a tmpfs on /dev")
 
 
-class Terminal(Step):
-    """A pseudo terminal from the container's own devpts; its master goes to the parent by `send`, its slave is 0, 1 and 2.
-
-    The slave is opened through the master (TIOCGPTPEER), so no path of the container is trusted, and bound over /dev/console.
-    """
+class WorkingDirectory(Step):
+    """`process.cwd` made where it is missing, as docker does."""
 
     actor = CHILD
     title = FILESYSTEM
-    why = "the terminal belongs to the container's own devpts"
+    why = "where the program will start"
 
-    def __init__(self, send: Callable[[int], None], size: dict[str, int] | None, console: bool = True) -> None:
-        self.send = send
-        self.size = size
-        self.console = console
+    def __init__(self, cwd: str) -> None:
+        self.cwd = cwd
 
     def shell(self) -> str:
-        return "# (a terminal of its own: here the script's own is used)"
-
-    def describe(self) -> str:
-        return "open a terminal"
+        return f'mkdir -p "$ROOT"{quote(self.cwd)}'
 
     def apply(self, at: At) -> None:
-        master = k.open_in_root(at.root, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
-        fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
-        slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
-        if self.size:
-            set_window_size(slave, self.size["height"], self.size["width"])
-        if self.console:
-            console = make_in_root(at.root, "/dev/console", directory=False)
-            tree = k.open_tree("", directory=slave)
-            k.move_mount(tree, console)
-            os.close(tree)
-            os.close(console)
-        self.send(master)
-        os.close(master)
-        for standard in (0, 1, 2):
-            os.dup2(slave, standard)
-        os.close(slave)
-        fcntl.ioctl(0, 0x540E, 0)  # TIOCSCTTY: init leads a session (setsid) and this becomes its terminal
-
-
-def set_window_size(terminal: int, rows: int, columns: int) -> None:
-    """TIOCSWINSZ, ioctl_tty(2)."""
-    fcntl.ioctl(terminal, 0x5414, struct.pack("HHHH", rows, columns, 0, 0))
+        os.close(make_in_root(at.root, self.cwd, directory=True))
 
 
 class ProtectedPaths(Step):

@@ -14,9 +14,8 @@ import stat
 
 from minidocker.errors import KernelError, MinidockerError, TargetNotExecutable, TargetNotFound
 from minidocker.kernel import libc
-from minidocker.plan import CHILD, EXEC, FILESYSTEM, PROGRAM, At, Plan, Step, quote
+from minidocker.plan import CHILD, EXEC, PROGRAM, At, Plan, Step, quote
 from minidocker.runtime import handover, stub, sync
-from minidocker.runtime.mounts import make_in_root
 from minidocker.runtime.privileges import exportable
 
 TYPE_CHECKING = False
@@ -65,23 +64,6 @@ def _reset_signals() -> None:
     for number in (_signal.SIGPIPE, _signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT, _signal.SIGWINCH, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-
-
-class WorkingDirectory(Step):
-    """`process.cwd` made where it is missing, as docker does."""
-
-    actor = CHILD
-    title = FILESYSTEM
-    why = "where the program will start"
-
-    def __init__(self, cwd: str) -> None:
-        self.cwd = cwd
-
-    def shell(self) -> str:
-        return f'mkdir -p "$ROOT"{quote(self.cwd)}'
-
-    def apply(self, at: At) -> None:
-        os.close(make_in_root(at.root, self.cwd, directory=True))
 
 
 class FindProgram(Step):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
-from minidocker.errors import KernelError, MinidockerError
-from minidocker.kernel import libc, process, procfs, sysctl
+from minidocker.errors import MinidockerError
 from minidocker.kernel import namespaces as k
+from minidocker.kernel import process, procfs, sysctl
 from minidocker.plan import CHILD, EXEC, NAMESPACES, OUTSIDE, START, At, Step, inline, quote
 from minidocker.runtime import sync
 from minidocker.runtime.resources import Cgroup
@@ -23,8 +22,6 @@ _UNSHARE_OPTION = {
 }  # fmt: skip
 _FILE_OPTION = {k.NEWNS: "mount", k.NEWUTS: "uts", k.NEWIPC: "ipc", k.NEWNET: "net", k.NEWCGROUP: "cgroup", k.NEWTIME: "time",
                 k.NEWPID: "pid", k.NEWUSER: "user"}  # fmt: skip
-_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}.get(os.uname().machine, -1)
-_KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
 class Namespaces:
@@ -243,19 +240,7 @@ class Unshare(Step):
             k.unshare(spaces.unshare)
         if spaces.unshare & k.NEWTIME:
             spaces.enter_time(spaces.offsets)
-        join_keyring(self.keyring)
-
-
-def join_keyring(name: str) -> None:
-    """A session keyring of the container's own (keyctl(2)): the host's stays the host's. A kernel without keyrings has none to inherit.
-    With "" the one that is there stays."""
-    if not name:
-        return
-    try:
-        libc.syscall(_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, name.encode())
-    except OSError as error:
-        if error.errno != errno.ENOSYS:
-            raise KernelError.of("join a session keyring of its own", error) from error
+        k.join_keyring(self.keyring)
 
 
 class Sysctls(Step):

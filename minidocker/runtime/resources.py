@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 
 from minidocker.errors import UnsupportedError, UsageError
-from minidocker.kernel import cgroups, devices
+from minidocker.kernel import cgroups
 from minidocker.plan import CGROUP, CHILD, OUTSIDE, PARENT, At, Plan, Step, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from minidocker.kernel import devices
     from minidocker.kernel.cgroups import Face, Hierarchy
 
 # What every container may use besides what its configuration allows: the devices that the runtime-spec has every runtime supply
@@ -60,6 +61,8 @@ class Cgroup:
             limits.collect(resources)
             self.limits, self.controllers = limits.steps, tuple(limits.controllers)
         self.require()
+        from minidocker.kernel import devices  # who joins a cgroup limits nothing
+
         self.rules = devices.parse([*(resources.get("devices") or []), *DEFAULT_DEVICES])
         self.guard = devices.how(face)
         self.device_list = devices.lines(self.rules) if self.guard == devices.LIST else []
@@ -183,6 +186,8 @@ class GuardDevices(Step):
         return f"limit the devices of cgroup {self.directory}"
 
     def apply(self, at: At) -> None:
+        from minidocker.kernel import devices
+
         if self.device_list:
             devices.apply_list(self.directory, self.device_list)
         else:

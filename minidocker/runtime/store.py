@@ -2,7 +2,7 @@
 
     ROOT/ID/          locked (flock(2)) by whoever creates, starts or deletes the container; gone with it
       state.json      state.py
-      config.json     the configuration as it was given
+      config.json     the configuration, checked and made whole (spec/oci_config.py): whoever joins later need not check it anew
       start           handover.py
     ROOT/@filters/    compiled seccomp filters; no container can have this name
 """
@@ -16,6 +16,7 @@ import time
 from minidocker.errors import ConflictError, KernelError, NotFoundError, StateError, UsageError
 from minidocker.runtime import state
 from minidocker.runtime.state import State
+from minidocker.spec import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,19 +142,20 @@ class Home:
         found = known.status() if known else state.CREATING
         return state.STOPPED if found == state.CREATING and not self.is_locked else found
 
-    def write_configuration(self, text: bytes) -> None:
+    def write_configuration(self, document: dict[str, Any]) -> None:
         try:
             with open(f"{self.path}/{_CONFIG}", "wb", buffering=0) as file:
-                file.write(text)
+                file.write(fastjson.dumps(document).encode())
         except OSError as error:
             raise KernelError.of(f"write {self.path}/{_CONFIG}", error) from error
 
-    def configuration(self) -> str:
-        """The configuration as it was given. NotFoundError where a crash has left none."""
+    def configuration(self) -> dict[str, Any]:
+        """What `write_configuration` got. NotFoundError where a crash has left none, or half of one."""
         try:
             with open(f"{self.path}/{_CONFIG}", "rb", buffering=0) as file:
-                return file.read().decode()
-        except FileNotFoundError:
+                document: dict[str, Any] = fastjson.loads(file.read().decode())
+                return document
+        except (FileNotFoundError, ValueError):
             raise NotFoundError(f"container `{self.id}` was never completed", f"minidocker-oci delete --force {self.id}") from None
 
     def remove(self) -> None:

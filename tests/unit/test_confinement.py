@@ -15,7 +15,7 @@ from minidocker.errors import KernelError, UnsupportedError
 from minidocker.kernel import lsm
 from minidocker.plan import CHILD, At
 from minidocker.runtime import confinement
-from minidocker.runtime.container import confined
+from minidocker.runtime.program import confined
 from minidocker.spec.request import RunRequest
 
 CONTEXT = "unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023"

@@ -14,14 +14,13 @@ if TYPE_CHECKING:
 _LARGEST = 64 << 20  # what is read of a file that somebody else gave us
 
 
-def load(directory: str, config: str) -> tuple[bytes, dict[str, Any], str]:
-    """(the configuration as it stands, the same checked and made whole, the bundle's absolute path). `config` is its file's name, relative
-    to the working directory; "" is config.json in the bundle. UsageError, MinidockerError."""
+def load(directory: str, config: str) -> tuple[dict[str, Any], str]:
+    """(the configuration, checked and made whole, the bundle's absolute path). `config` is its file's name, relative to the working
+    directory; "" is config.json in the bundle. UsageError, MinidockerError."""
     bundle = os.path.abspath(directory)
     if not os.path.isdir(bundle):
         raise UsageError(f"the bundle `{bundle}` is not a directory")
-    text = read(config or f"{bundle}/config.json")
-    return text, oci_config.configuration(text, bundle), bundle
+    return oci_config.configuration(read(config or f"{bundle}/config.json"), bundle), bundle
 
 
 def read(path: str) -> bytes:

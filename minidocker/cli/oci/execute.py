@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from minidocker.cli.oci import bundle, console, files, listing, surroundings
+from minidocker.cli.oci import console, files, listing, surroundings
 from minidocker.errors import StateError, UsageError
 from minidocker.kernel import cgroups
 from minidocker.kernel.terminal import hold_signals
 from minidocker.runtime import filters, state, stub
 from minidocker.runtime.enter import Entry
-from minidocker.spec import capabilities, oci_config
+from minidocker.spec import capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def execute(call: Call) -> int:
             raise StateError(f"cannot exec in container `{home.id}`: container not running: it is {status}")
         if not call.flag("ignore_paused") and listing.is_paused(known):
             raise StateError(f"cannot exec in container `{home.id}`: it is paused", "resume it, or --ignore-paused")
-        document = oci_config.configuration(home.configuration(), known.bundle)
+        document = home.configuration()
     if stub.sees_us(document, joins=True):
         stub.execute_read_only()
     process = _process(call, document["process"])
@@ -59,6 +59,9 @@ def _process(call: Call, own: dict[str, Any]) -> dict[str, Any]:
     if file:
         if command:
             raise UsageError("exec: a command and --process say the same thing twice")
+        from minidocker.cli.oci import bundle
+        from minidocker.spec import oci_config
+
         process = oci_config.process(bundle.read(file))
     elif command:
         process = {**own, "args": command, "env": [*own.get("env", ()), *call.texts("env")]}

@@ -25,7 +25,7 @@ def create(call: Call) -> int:
 
 def _create(call: Call, detached: bool) -> tuple[Home, Launch]:
     """The container, created, its lock held. All that can be is checked first; what was made is undone on failure."""
-    text, document, directory = bundle.load(call.text("bundle", "."), call.text("config"))
+    document, directory = bundle.load(call.text("bundle", "."), call.text("config"))
     if stub.sees_us(document, joins=False):
         stub.execute_read_only()
     process = document["process"]
@@ -41,7 +41,7 @@ def _create(call: Call, detached: bool) -> tuple[Home, Launch]:
     filter = filters.cached(profile, store.filters) if profile else None
     home = store.new(call.arguments[0])
     try:
-        home.write_configuration(text)
+        home.write_configuration(document)
         lasting = handover.Lasting(
             listener=handover.listen(home.path),
             bundle=directory,

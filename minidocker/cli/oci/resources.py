@@ -40,11 +40,9 @@ def update(call: Call) -> int:
     with surroundings.store(call).find(call.arguments[0]) as home:
         home.lock_or_fail("update")
         known = surroundings.in_cgroup(home, "update")
-        if asked.get("devices"):
-            # containerd's CRI sends all that the container has; only what differs would be a change
-            document = oci_config.configuration(home.configuration(), known.bundle)
-            if asked["devices"] == document["linux"]["resources"].get("devices"):
-                del asked["devices"]
+        # containerd's CRI sends all that the container has; only what differs would be a change
+        if asked.get("devices") and asked["devices"] == home.configuration()["linux"]["resources"].get("devices"):
+            del asked["devices"]
         managers.of(known.manager, cgroups.detect()).update(known.cgroup, asked).run(At())
     return 0
 
