@@ -52,4 +52,10 @@ def _network(host: Host, reference: str) -> list[dict[str, object]]:
     return describe.inspect(host, [reference])
 
 
-_FINDERS: dict[str, Find] = {"container": _container, "network": _network}
+def _volume(host: Host, reference: str) -> list[dict[str, object]]:
+    from minidocker.engine import volumes
+
+    return [volumes.inspect(host, reference)]
+
+
+_FINDERS: dict[str, Find] = {"container": _container, "network": _network, "volume": _volume}

@@ -47,12 +47,12 @@ RM = Command(
 
 INSPECT = Command(
     "inspect",
-    "Show all that is known about containers and networks",
+    "Show all that is known about containers, networks, volumes",
     "inspect",
     "inspect",
     (
         Option("-f, --format FORMAT", "json, or a template ('{{.State.Pid}}')", complete=("json",)),
-        Option("--type TYPE", "container or network (default: either)", complete=("container", "network")),
+        Option("--type TYPE", "container, network or volume (default: any)", complete=("container", "network", "volume")),
     ),
     "NAME...",
     least=1,

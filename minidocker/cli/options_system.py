@@ -40,7 +40,7 @@ SYSTEM_PRUNE = Command(
     "Remove ended containers and networks that none uses",
     "space",
     "prune",
-    (_FILTER, _FORCE),
+    (_FILTER, _FORCE, Option("--volumes", "Anonymous volumes that no container has, too")),
     examples=(("without asking", "minidocker system prune -f"),),
 )
 

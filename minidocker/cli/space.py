@@ -70,9 +70,16 @@ def prune_containers(call: Call) -> int:
 
 
 def prune(call: Call) -> int:
-    """`system prune`: containers that have ended, then networks that no container is in."""
+    """`system prune`: containers that have ended, then networks that no container is in, and with --volumes what they kept files in."""
     wanted = _filter(call)
-    if not confirmed(call, "This removes every container that has ended and every network that no container uses."):
+    volumes_too = call.flag("volumes")
+    if volumes_too and call.list("filter"):
+        raise UsageError("--volumes and --filter contradict each other: a filter says which containers go, and nothing else then does",
+                         "minidocker volume prune has a filter of its own")  # fmt: skip
+    what = "every container that has ended, every network that no container uses, and every anonymous volume that none has"
+    if not volumes_too:
+        what = "every container that has ended and every network that no container uses"
+    if not confirmed(call, f"This removes {what}."):
         return 0
     host = call.host()
     from minidocker.engine import networks
@@ -80,6 +87,12 @@ def prune(call: Call) -> int:
     removed, free = _prune(host, wanted)
     _say("Deleted Containers", removed)
     _say("Deleted Networks", networks.prune(host) if not call.list("filter") else [])
+    if volumes_too:
+        from minidocker.engine import volumes
+
+        names, freed = volumes.prune(host, False, [])
+        _say("Deleted Volumes", names)
+        free += freed
     output.say(f"Total reclaimed space: {in_words(free)}")
     return 0
 

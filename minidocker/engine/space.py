@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from minidocker.engine import lifecycle, reconcile
+from minidocker.engine import lifecycle, reconcile, volumes
 from minidocker.engine.host import Host
 from minidocker.errors import NotFoundError, StateError
 from minidocker.storage import containers, usage
@@ -29,9 +29,15 @@ def df(host: Host) -> list[dict[str, Any]]:
         whole, log = size_of(host, record.id)
         _count(layers, whole - log, record)
         _count(logs, log, record)
+    kept = _kind("Volumes")
+    for _, size, having in volumes.sizes(host):
+        kept["TotalCount"] += 1
+        kept["Active"] += bool(having)
+        kept["Size"] += size
+        kept["Reclaimable"] += 0 if having else size
     cache = _kind("Cache")
     cache["Size"] = sum(usage.bytes_below(f"{host.root}/{name}") for name in ("cache", "hostview"))
-    return [layers, logs, cache]
+    return [layers, logs, kept, cache]
 
 
 def _kind(name: str) -> dict[str, Any]:

@@ -27,6 +27,8 @@ def test_of_two_that_have_one_name_the_type_says_which(md: Minidocker, busybox: 
     assert md("inspect", "-f", "{{.Name}}", "both").stdout == "/both\n"
     assert md("inspect", "--type", "network", "-f", "{{.Bridge}}", "both").stdout == "both\n"
     assert md("inspect", "-f", "{{.Bridge}}", "lab").stdout == "lab\n"
+    md("volume", "create", "both")
+    assert md("inspect", "--type", "volume", "-f", "{{.Mountpoint}}", "both").stdout == f"{md.root}/volumes/both/_data\n"
     for words in (("inspect", "--type", "container", "lab"), ("container", "inspect", "lab"), ("inspect", "lap")):
         done = md(*words, check=False)
         assert (done.returncode, done.stdout) == (1, "[]\n") and done.stderr.startswith(f"minidocker: no such container: {words[-1]}\n")

@@ -66,6 +66,19 @@ def test_system_prune_takes_networks_that_nobody_is_in(md: Minidocker, busybox: 
     assert md("system", "prune", "-f").stdout == "Total reclaimed space: 0B\n"
 
 
+def test_volumes_go_only_where_it_is_said_and_none_has_them(md: Minidocker, busybox: Path) -> None:
+    box = ("--net", "none", "--rootfs", busybox)
+    md.run("-v", "/kept", "-v", "named:/named", *box, "sh", "-c", "dd if=/dev/zero of=/kept/x bs=1k count=500 2>&-")
+    kept = df(md)["Volumes"]
+    assert (kept["TotalCount"], kept["Active"], kept["Reclaimable"]) == (2, 2, 0) and kept["Size"] >= 500 * 1024
+    md("container", "prune", "-f")
+    assert df(md)["Volumes"]["Reclaimable"] >= 500 * 1024 and "Volumes" not in md("system", "prune", "-f").stdout
+    assert "contradict" in md.refused("system", "prune", "-f", "--volumes", "--filter", "label=x")
+    done = md("system", "prune", "-f", "--volumes").stdout.splitlines()
+    assert done[0] == "Deleted Volumes:" and len(done) == 4 and not done[-1].endswith(" 0B")
+    assert md("volume", "ls", "-q").stdout == "named\n"
+
+
 def test_on_a_terminal_it_asks_and_a_no_is_a_no(md: Minidocker, busybox: Path) -> None:
     md.run("--name", "old", "--net", "none", "--rootfs", busybox, "true")
     for answer, left in ((b"n\n", 1), (b"y\n", 0)):

@@ -98,6 +98,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
             "reload": made.note("reload"),
         },
         "describe": {"ls": made.note("ls", [NETWORK]), "inspect": made.note("inspect", lambda names: [{"Name": names[0]}])},
+        "volumes": {"inspect": made.note("inspect", lambda name: {"Name": name})},
         "connection": {name: made.note(name) for name in ("connect", "disconnect")},
         "info": {"info": made.note("info", {"Containers": 3, "Cgroup": {"Version": 2, "Controllers": ["cpu", "memory"]}, "Swap": None})},
     }

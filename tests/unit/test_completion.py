@@ -85,7 +85,7 @@ def offered(root: str, line: str, shell: str = "fish") -> list[str]:
         ("network trace web:", ""),
         ("network trace web o", "outside"),
         ("inspect b", "back br0"),
-        ("inspect --type ", "container network"),
+        ("inspect --type ", "container network volume"),
         ("ps --format ", "table json"),
         ("nonsense ", ""),
         ("man unp", "unpause"),
