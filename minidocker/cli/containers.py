@@ -88,7 +88,13 @@ def stop(call: Call) -> int:
 
 
 def start(call: Call) -> int:
-    """`start`: each container's name as it runs."""
+    """`start`: each container's name as it runs; with -a or -i the exit code of the one."""
+    if call.flag("attach") or call.flag("interactive"):
+        from minidocker.cli import life
+
+        return life.start_attached(call)
+    if "detach_keys" in call.given:
+        raise UsageError("--detach-keys is for a container that is attached to", "add -a")
     host = call.host()
     from minidocker.engine import run as runs
 

@@ -7,6 +7,12 @@ import os
 from minidocker.cli import output, requests
 from minidocker.cli.call import Call
 from minidocker.cli.containers import each, working_directory
+from minidocker.errors import MinidockerError, UsageError
+from minidocker.spec import parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def create(call: Call) -> int:
@@ -33,3 +39,51 @@ def unpause(call: Call) -> int:
     from minidocker.engine import pausing
 
     return each(call.arguments, lambda reference: pausing.unpause(host, reference, call.teller()))
+
+
+def start_attached(call: Call) -> int:
+    """`start -a`, `start -i`: the container's exit code."""
+    if len(call.arguments) > 1:
+        raise UsageError("only one container can be attached to", "leave out -a and -i, or start the others first")
+    keys = _keys(call)
+    host = call.host()
+    from minidocker.engine import run as runs
+
+    return runs.start_attached(host, call.arguments[0], output.write, output.explain, call.flag("interactive"), keys)
+
+
+def attach(call: Call) -> int:
+    """`attach`: the container's exit code, 0 when the user leaves it."""
+    proxy = parse.choice("--sig-proxy", call.text("sig_proxy") or "true", ("true", "false")) == "true"
+    keys = _keys(call)
+    host = call.host()
+    from minidocker.engine import attach as attaching
+
+    return attaching.attach(host, call.arguments[0], output.write, stdin=not call.flag("no_stdin"), proxy=proxy, keys=keys)
+
+
+def _keys(call: Call) -> bytes | None:
+    text = call.text("detach_keys")
+    return None if text is None else parse.detach_keys(text)
+
+
+def wait(call: Call) -> int:
+    """`wait`: each container's exit code, in the order in which they were named."""
+    host = call.host()
+    from minidocker.engine import waiting
+
+    found: list[Callable[[], int]] = []
+    code = 0
+    for reference in call.arguments:  # all are held before the first is waited for
+        try:
+            found.append(waiting.ending(host, reference))
+        except MinidockerError as error:
+            output.report(error)
+            code = 1
+    for ending in found:
+        try:
+            output.say(str(ending()))
+        except MinidockerError as error:
+            output.report(error)
+            code = 1
+    return code

@@ -6,7 +6,21 @@ from minidocker.cli.options import EXEC, EXPLAIN, LIST, LOGS, PS, RUN, SIGNALS, 
 from minidocker.cli.options_files import CP
 from minidocker.cli.options_life import LIFE
 
-START = Command("start", "Start containers that are created or have ended", "containers", "start", (), "CONTAINER...", least=1, most=-1)
+START = Command(
+    "start",
+    "Start containers that are created or have ended",
+    "containers",
+    "start",
+    (
+        Option("-a, --attach", "Show its output, pass signals on, and end as it does"),
+        Option("--detach-keys KEYS", "Keys that detach (default: its own)"),
+        Option("-i, --interactive", "That, and pass stdin on to it"),
+    ),
+    "CONTAINER...",
+    least=1,
+    most=-1,
+    examples=(("one that was made with `create -it`, in the foreground", "minidocker start -ai web"),),
+)
 
 RESTART = Command(
     "restart",

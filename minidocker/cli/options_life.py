@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minidocker.cli.options import EXPLAIN, RUN, Command
+from minidocker.cli.options import EXPLAIN, RUN, Command, Option
 
 # what says how the command itself goes on, and is of no use where nothing runs yet
 _OF_THE_COMMAND = ("detach", "detach_keys", "dry_run", "explain")
@@ -37,4 +37,23 @@ PAUSE = Command(
 UNPAUSE = Command("unpause", "Let paused containers go on", "life", "unpause", (EXPLAIN,), "CONTAINER...", least=1, most=-1,
                   examples=(("both go on", "minidocker unpause web db"),))  # fmt: skip
 
-LIFE = (CREATE, PAUSE, UNPAUSE)
+WAIT = Command("wait", "Wait until containers have ended, and print their exit codes", "life", "wait", (), "CONTAINER...", least=1, most=-1,
+               examples=(("what a script does next depends on it", 'test "$(minidocker wait job)" = 0'),))  # fmt: skip
+
+ATTACH = Command(
+    "attach",
+    "Join a container that runs in the background, and end as it does",
+    "life",
+    "attach",
+    (
+        Option("--detach-keys KEYS", "Keys that detach (default: its own)"),
+        Option("--no-stdin", "Show its output only"),
+        Option("--sig-proxy BOOL", "Pass signals on to it (default true)", complete=("true", "false")),
+    ),
+    "CONTAINER",
+    least=1,
+    most=1,
+    examples=(("to look, so that ctrl-c ends the looking alone", "minidocker attach --no-stdin --sig-proxy=false web"),),
+)
+
+LIFE = (CREATE, PAUSE, UNPAUSE, WAIT, ATTACH)

@@ -31,7 +31,7 @@ def raise_failure(payload: bytes) -> None:
 
 class Client:
     """`socket` to the monitor; `interactive` passes stdin on, and with `tty` puts the user's terminal into raw mode meanwhile;
-    `write(descriptor, data)` shows output."""
+    `proxy` passes signals on; `write(descriptor, data)` shows output."""
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Client:
         write: Callable[[int, bytes], None],
         explain: Callable[[str], None],
         notice: Callable[[str], None],
+        proxy: bool = True,
     ) -> None:
         self.socket = socket
         self.reads_stdin = interactive
@@ -53,6 +54,8 @@ class Client:
         self.explain = explain
         self.notice = notice
         self.interrupts = 0
+        self.proxy = proxy
+        self.has_left = False
         self.exit_code: int | None = None
         self.id = ""
 
@@ -121,6 +124,7 @@ class Client:
         if left:
             self._send(b"d")
             self.exit_code = 0
+            self.has_left = True
 
     def _send(self, message: bytes) -> None:
         try:
@@ -136,7 +140,8 @@ class Client:
                     raise KeyboardInterrupt  # poll would go on waiting after a handler that returns
             self._send(b"s" + bytes([number]))
 
-        catch_signals(forward)
+        if self.proxy:
+            catch_signals(forward)
         if self.tty:
             _signal.signal(_signal.SIGWINCH, lambda number, frame: self._send_size())
 

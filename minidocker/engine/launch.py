@@ -12,7 +12,7 @@ import select
 import sys
 import time
 
-from minidocker.engine import leases, monitor, namefiles, reconcile, teardown, wiring
+from minidocker.engine import attach, leases, monitor, namefiles, reconcile, teardown, wiring
 from minidocker.engine.host import Host
 from minidocker.engine.leases import Link
 from minidocker.engine.logfile import LOG_FILES, LOG_LIMIT, Log
@@ -119,7 +119,7 @@ class Session:
     def _outlives(self) -> bool:
         """Whether this process may live longer than the command."""
         request = self.request
-        return request.detach or (request.tty and request.interactive) or request.has_policy
+        return request.detach or self.again or (request.tty and request.interactive) or request.has_policy
 
     def _create(self, prepared: Prepared) -> Launch:
         host = self.host
@@ -166,6 +166,8 @@ class Session:
     def _start(self, launch: Launch) -> None:
         self.log = Log(self.host.log_file(self.id), self.request.log_size or LOG_LIMIT, self.request.log_files or LOG_FILES)
         netns = namespaces.inode_of(launch.at.pid, "net")
+        monitor.expect_end(self.run_directory)
+        self.door = attach.door(self.run_directory) if self._outlives() else -1
         launch.start()
         for descriptor in set(self.stdio):
             os.close(descriptor)
@@ -200,12 +202,14 @@ class Session:
         stdin, output, error = self.ends
         sources = {1: launch.terminal} if launch.terminal >= 0 else {1: output, 2: error}
         watching = monitor.Monitor(launch.at.pid, launch.pidfd, sources, stdin if launch.terminal < 0 else launch.terminal, launch.terminal,
-                                   self.log, self.client, self.activations)  # fmt: skip
+                                   self.log, self.client, self.activations, tied=not self.again, door=self.door)  # fmt: skip
         try:
             status = watching.watch()
         except monitor.Left:
+            self.ends = (watching.stdin, output, error)
             self._become_resident(launch)
         watching.leave()
+        monitor.note_end(self.run_directory, status)
         waits = finish_ended(self.host, self.id, status)
         if watching.client is not None:
             _tell(watching.client, b"X%d" % monitor.exit_code_of(status))
@@ -218,20 +222,21 @@ class Session:
         """Exec a fresh interpreter that has nothing in it but the watching, and of the caller's nothing open: no terminal to be hung up,
         no pipe whose reader waits for the end, no lock, no working directory."""
         self.client.close()
-        _, output, error = self.ends
+        stdin, output, error = self.ends
+        if launch.terminal >= 0:
+            stdin, output, error = launch.terminal if self.request.interactive else -1, launch.terminal, -1
         process.close_range(3, flags=process.CLOSE_RANGE_CLOEXEC)
-        kept = [launch.pidfd, self.lock, *([launch.terminal] if launch.terminal >= 0 else [output, error])]
-        for descriptor in kept:
+        for descriptor in {launch.pidfd, self.lock, self.door, stdin, output, error} - {-1}:
             os.set_inheritable(descriptor, True)
         null = os.open("/dev/null", os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(null, standard)
         os.close(null)
         os.chdir("/")
-        terminal = launch.terminal >= 0
-        watch = ["minidocker.engine.monitor", "resident", str(launch.at.pid), str(launch.pidfd),
-                 str(launch.terminal if terminal else output), str(-1 if terminal else error), str(int(terminal)),
-                 str(self.log.limit), str(self.log.files), self.log.path, self.run_directory, str(len(self.activations))]  # fmt: skip
+        stays_open = (self.record if self.again else self).request.detach  # as docker has it: but for run -d, stdin ends with a client's
+        numbers = (launch.at.pid, launch.pidfd, output, error, int(launch.terminal >= 0), stdin, int(not stays_open), self.door)
+        watch = ["minidocker.engine.monitor", "resident", *map(str, numbers), str(self.log.limit),
+                 str(self.log.files), self.log.path, self.run_directory, str(len(self.activations))]  # fmt: skip
         watch += [word for activation in self.activations for word in activation.packed()]
         finish = ["minidocker.engine.launch", "finish_resident", self.host.root, self.id]
         from minidocker.engine import interpreter

@@ -7,8 +7,10 @@ This module must stay light: a detached monitor is a fresh interpreter that impo
                                                               ▲   └─────► client (SOCK_SEQPACKET, while one is attached)
                                                               └── client: stdin, window size, signals, "I leave"
 
+A detached container has a door, a socket at which one command at a time becomes its client (attach.py).
+
 Messages are one byte of kind, then the payload:
-    to the client    1, 2 output   r more stdin is welcome   P explained plan   N notice   S started (id)   X exit code
+    to the client    1, 2 output   r more stdin is welcome   P explained plan   N notice   S started (id; pid at the door)   X exit code
                      E failure (code, message, hint)
     from the client  i stdin       c end of stdin     w rows, columns (2 x u16)   s signal number   d leave the container running
 
@@ -40,6 +42,7 @@ CHUNK = 65536
 _MSG_DONTWAIT = 0x40
 _TIOCSWINSZ = 0x5414
 _TIOCGPTPEER = 0x5441
+_PATIENCE = 2000  # milliseconds for a client to take the last of the output
 
 
 class Left(Exception):
@@ -49,11 +52,14 @@ class Left(Exception):
 class Monitor:
     """`pid` and `pidfd` of init; `sources` {stream: descriptor to read its output from}; `stdin` the descriptor that its input is written
     to, or -1; `terminal` the master when it has a terminal (then also the one source and stdin), or -1; `activations` the DNS of its
-    networks that nobody has asked anything yet."""
+    networks that nobody has asked anything yet.
+
+    `client` is the first one. When it ends without leaving, the container does where it is `tied`, and is left running where it is not.
+    `door` listens for others, one at a time, or is -1. `once`: stdin ends when a client's does, as in a pipe."""
 
     def __init__(
         self, pid: int, pidfd: int, sources: dict[int, int], stdin: int, terminal: int, log: Log, client: _socket.socket | None,
-        activations: list[Activation] | None = None,
+        activations: list[Activation] | None = None, *, tied: bool = True, door: int = -1, once: bool = True,
     ) -> None:
         self.pid = pid
         self.pidfd = pidfd
@@ -63,7 +69,12 @@ class Monitor:
         self.log = log
         self.client = client
         self.activations = [] if activations is None else activations
+        self.tied = tied
+        self.door = door
+        self.once = once
+        self.settled = client is None  # it is nobody's already: a client that leaves is no reason to become so
         self.left = False
+        self.typed = False  # whether the client passes stdin on, which so ends with it
         self.to_client: list[bytes] = []  # what it was too slow to take; while there is some its sources are not read
         self.to_stdin = bytearray()
         self.input_ended = False
@@ -92,6 +103,8 @@ class Monitor:
                 self._serve_client(ready[self.client.fileno()])
             for descriptor in [d for d in self.sources if d in ready]:
                 self._pump(descriptor)
+            if self.door in ready:
+                self._open_door()
             if self.to_stdin and self.stdin in ready:
                 self._feed()
             for activation in [a for a in self.activations if a.udp in ready or a.tcp in ready]:
@@ -106,6 +119,8 @@ class Monitor:
     def _register(self) -> None:
         """Ask poll for what can be dealt with now, and nothing else: so a slow reader slows the container, not us."""
         wanted = {self.pidfd: select.POLLIN}
+        if self.door >= 0:
+            wanted[self.door] = select.POLLIN
         if not self.to_client:
             for descriptor in self.sources:
                 wanted[descriptor] = select.POLLIN
@@ -166,20 +181,40 @@ class Monitor:
         if not kind:
             self._client_is_gone()
         elif kind == b"i":
+            self.typed = True
             if self.stdin >= 0:
                 self.to_stdin += payload
                 self._feed()
         elif kind == b"c":
-            self.input_ended = True
-            self._feed()
+            self._end_input()
         elif kind == b"w" and self.terminal >= 0:
             rows, columns = struct.unpack("HH", payload)
             fcntl.ioctl(self.terminal, _TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         elif kind == b"s":
             self.signal(payload[0])
         elif kind == b"d":
-            self.left = True
+            self.left = not self.settled
             self._drop_client()
+
+    def _end_input(self) -> None:
+        if self.once:
+            self.input_ended = True
+            self._feed()
+
+    def _open_door(self) -> None:
+        """Another command would be the client. It is, unless there is one."""
+        import _socket  # its 0.3 MB only where somebody comes
+
+        door = _socket.socket(fileno=self.door)
+        descriptor, _ = door._accept()  # type: ignore[attr-defined]
+        door.detach()
+        caller = _socket.socket(fileno=descriptor)
+        if self.client is None:
+            self.client, self.typed = caller, False
+            self._tell(b"S%d" % self.pid)
+        else:
+            caller.send(b"E1\0another command is attached to the container already\0end that one, or type its detach keys", _MSG_DONTWAIT)
+            caller.close()
 
     def _feed(self) -> None:
         while self.to_stdin and self.stdin >= 0:
@@ -217,9 +252,19 @@ class Monitor:
         self.to_client.clear()
 
     def _client_is_gone(self) -> None:
-        """It ended without leaving: whoever wants a container to outlive the command says -d, or types the detach keys."""
+        """It ended without leaving: whoever wants a container to outlive its `run` says -d, or types the detach keys."""
         self._drop_client()
-        self.signal(_signal.SIGKILL)
+        if self.tied:
+            self.signal(_signal.SIGKILL)
+            return
+        self.left = not self.settled
+        if self.typed:
+            self._end_input()
+
+    def dismiss(self, status: int) -> None:
+        """Tell the client how it has ended, as far as it listens."""
+        self._tell(b"X%d" % exit_code_of(status))
+        self._wait_for_client()
 
     def _end(self) -> int:
         """Init has ended, and with it all of its PID namespace: what is in the pipes now is the last of it. No more than they hold is
@@ -234,10 +279,12 @@ class Monitor:
         return status
 
     def _wait_for_client(self) -> None:
+        """One that is tied to the container may take its time; for another's sake no end goes unrecorded."""
         while self.client is not None and self.to_client:
             poll = select.poll()
             poll.register(self.client, select.POLLOUT)
-            poll.poll()
+            if not poll.poll(None if self.tied else _PATIENCE):
+                self._drop_client()
             self._flush_client()
 
 
@@ -262,23 +309,32 @@ def exit_code_of(status: int) -> int:
 def resident(arguments: list[str]) -> None:
     """The detached monitor after its exec: watch, note the end in the file `exit`, and exec the full interpreter to tidy up.
 
-    `arguments`: pid, pidfd, stdout or terminal, stderr or -1, whether the first is a terminal, the log's limit, its number of files and
-    its path, run directory, the activations (activation.py), then the command that tidies up, to which the wait status is added.
+    `arguments`: pid, pidfd, stdout or terminal, stderr or -1, whether the first is a terminal, stdin or -1, whether that ends with a
+    client's, the door, the log's limit, its number of files and its path, run directory, the activations (activation.py), then the
+    command that tidies up, to which the wait status is added.
     """
-    pid, pidfd, first, second, terminal, log_limit, log_files = (int(word) for word in arguments[:7])
-    log_path, run_directory, *rest = arguments[7:]
+    pid, pidfd, first, second, terminal, stdin, once, door, log_limit, log_files = (int(word) for word in arguments[:10])
+    log_path, run_directory, *rest = arguments[10:]
     activations, finish = unpacked(rest)
     sources = {1: first} if second < 0 else {1: first, 2: second}
     master = first if terminal else -1
-    watching = Monitor(pid, pidfd, sources, -1, master, Log(log_path, log_limit, log_files), None, activations)
+    watching = Monitor(pid, pidfd, sources, stdin, master, Log(log_path, log_limit, log_files), None, activations,
+                       tied=False, door=door, once=bool(once))  # fmt: skip
     status = watching.watch()
     watching.leave()
     note_end(run_directory, status)
+    watching.dismiss(status)
     os.execv(finish[0], [*finish, str(status)])
 
 
+def expect_end(run_directory: str) -> None:
+    """Make the file `exit`, empty: who has it open when the container ends learns how, whatever becomes of its name (waiting.py)."""
+    os.close(os.open(f"{run_directory}/exit", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
 def note_end(run_directory: str, status: int) -> None:
-    """What is known of the end, for the next command should tidying up be interrupted: wait status, seconds since the epoch."""
+    """What is known of the end, for the next command should tidying up be interrupted, and for those that wait for it: wait status,
+    seconds since the epoch."""
     descriptor = os.open(f"{run_directory}/exit", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.write(descriptor, f"{status} {time.time()}".encode())
     os.close(descriptor)

@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from minidocker.storage.containers import Record
+
 
 def run(host: Host, request: RunRequest, write: Callable[[int, bytes], None], explain: Callable[[str], None]) -> int:
     """Run in the foreground, its output passed to `write(descriptor, data)`; returns docker's exit code. Raises what kept the container
@@ -38,6 +40,35 @@ def detach(host: Host, request: RunRequest, write: Callable[[int, bytes], None],
 def start(host: Host, reference: str, explain: Callable[[str], None]) -> None:
     """Start a container that is created, or that has ended again, in the background: the same request, its own file system, the addresses
     that it had where they are free. One that runs is left alone."""
+    record = _to_start(host, reference)
+    if record is not None:
+        request = record.request
+        request.detach, request.explain = True, False
+        _fork_monitor(host, request, lambda descriptor, data: None, explain, record.id).until_started()
+
+
+def start_attached(
+    host: Host, reference: str, write: Callable[[int, bytes], None], explain: Callable[[str], None], stdin: bool, keys: bytes | None
+) -> int:
+    """The same, as its client from the first byte on, with `stdin` if it was made with -i: its exit code, or 0 when the user leaves it. To
+    one that runs already this attaches."""
+    record = _to_start(host, reference)
+    if record is None:
+        from minidocker.engine import attach
+
+        return attach.attach(host, reference, write, stdin=stdin, keys=keys)
+    request = record.request
+    request.detach = request.explain = False
+    request.detach_keys = request.detach_keys if keys is None else keys
+    if stdin and request.tty and request.interactive and not os.isatty(0):
+        raise UsageError("-i needs a terminal as the standard input of a container that has one", "leave out -i")
+    client = _fork_monitor(host, request, write, explain, record.id, stdin)
+    client.until_started()
+    return client.run()
+
+
+def _to_start(host: Host, reference: str) -> Record | None:
+    """The record, None of one that runs. Raises StateError for one that is in between, or paused."""
     from minidocker.engine import reconcile
     from minidocker.storage import containers
 
@@ -46,12 +77,10 @@ def start(host: Host, reference: str, explain: Callable[[str], None]) -> None:
     if record.status == containers.RUNNING and host.is_paused(record.id):
         raise StateError(f"container `{record.name}` is paused", f"minidocker unpause {record.name}")
     if record.status == containers.RUNNING:
-        return
+        return None
     if record.status not in containers.AT_REST:
         raise StateError(f"container `{record.name}` is {record.status}", "try again in a moment")
-    request = record.request
-    request.detach, request.explain = True, False
-    _fork_monitor(host, request, lambda descriptor, data: None, explain, record.id).until_started()
+    return record
 
 
 def restart(host: Host, reference: str, timeout: float | None, explain: Callable[[str], None]) -> None:
@@ -77,7 +106,7 @@ def script(host: Host, request: RunRequest) -> str:
 
 
 def _fork_monitor(
-    host: Host, request: RunRequest, write: Callable[[int, bytes], None], explain: Callable[[str], None], id: str = ""
+    host: Host, request: RunRequest, write: Callable[[int, bytes], None], explain: Callable[[str], None], id: str = "", stdin: bool = True
 ) -> Client:
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     if os.fork() == 0:
@@ -87,7 +116,7 @@ def _fork_monitor(
         launch.become_monitor(host, request, theirs, id)
     theirs.close()
     return Client(
-        ours, interactive=request.interactive, tty=request.tty, detach_keys=request.detach_keys,
+        ours, interactive=request.interactive and stdin, tty=request.tty, detach_keys=request.detach_keys,
         write=write, explain=explain, notice=host.notice,
     )  # fmt: skip
     if request.pid:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from minidocker.engine.host import lock_holder
 from tests import pretend
-from tests.e2e.support import Minidocker, poll
+from tests.e2e.support import Minidocker, Terminal, poll
 
 
 def listed(md: Minidocker, name: str) -> dict[str, Any]:
@@ -211,3 +212,124 @@ def test_pausing_is_explained(md: Minidocker, busybox: Path) -> None:
         said = md(command, "--explain", "one", check=False)
         assert said.returncode == 0 and any(word in said.stderr for word in words) and id in said.stderr and "freeze" in said.stderr
     assert "not running" in md.refused("pause", md("create", "--rootfs", busybox, "true").stdout.strip(), code=1)
+
+
+def test_wait_prints_how_each_has_ended(md: Minidocker, busybox: Path, tmp_path: Path) -> None:
+    script = "until [ -e /here/$0 ]; do sleep 0.05; done; exit $1"
+    end = ("-v", f"{tmp_path}:/here", "--net", "none", "--rootfs", busybox, "sh", "-c", script)
+    md.start("--name", "kept", *end, "a", "3")
+    md.start("--name", "gone", "--rm", *end, "b", "4")
+    md("create", "--name", "made", *end, "c", "5")
+    with md.open("wait", "kept", "gone", "made") as waiting:
+        time.sleep(0.5)
+        assert waiting.poll() is None
+        (tmp_path / "b").touch()  # this one's record goes before it is waited for
+        poll(lambda: [row["Names"] for row in md.ps()] == ["made", "kept"], "--rm has taken it away")
+        (tmp_path / "a").touch()
+        assert [waiting.line(), waiting.line(), waiting.line()] == ["3", "4", "0"]
+        assert waiting.wait(20) == 0
+    assert listed(md, "kept")["State"] == "exited", "it is written down by then"
+    assert md("wait", "kept").stdout == "3\n"
+    done = md("wait", "nobody", "kept", check=False)
+    assert (done.returncode, done.stdout) == (1, "3\n") and "no such container: nobody" in done.stderr
+
+
+def test_wait_for_one_in_the_foreground_and_one_whose_end_nobody_saw(md: Minidocker, busybox: Path) -> None:
+    script = "echo up; read x; exit 6"
+    with md.open("run", "-i", "--rm", "--name", "front", "--net", "none", "--rootfs", busybox, "sh", "-c", script) as run:
+        assert run.line() == "up"
+        with md.open("wait", "front") as waiting:
+            time.sleep(0.3)
+            run.communicate(b"x\n", timeout=20)
+            assert waiting.line() == "6"
+    md.start("--name", "one", "--net", "none", "--rootfs", busybox, "sleep", "1000")
+    with md.open("wait", "one") as waiting:
+        time.sleep(0.3)
+        os.kill(lock_holder(str(md.run_directory / "containers" / md.inspect("one")["Id"] / "lock")), signal.SIGKILL)
+        assert waiting.wait(20) == 1
+        assert waiting.stdout is not None and waiting.stdout.read() == b""
+        assert waiting.stderr is not None and b"unknown" in waiting.stderr.read()
+
+
+def test_start_attached_is_its_client_from_the_first_byte_on(md: Minidocker, busybox: Path) -> None:
+    md("create", "--name", "one", "-i", "--net", "none", "--rootfs", busybox, "sh", "-c", "echo out; echo err >&2; cat; exit 7")
+    done = md("start", "-ai", "one", input="typed", check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "out\ntyped", "err\n")
+    with md.open("start", "-a", "one") as child:  # no stdin: cat waits
+        assert child.line() == "out"
+        child.kill()
+    assert listed(md, "one")["State"] == "running", "its client's death is not its own"
+    done = md("attach", "one", input="more", check=False)
+    assert (done.returncode, done.stdout) == (7, "more")
+    assert md("logs", "one", check=False).stdout == "out\ntypedout\nmore"
+    assert "only one" in md.refused("start", "-a", "one", "one", code=125)
+    assert "no-such" in md.refused("start", "-a", md("create", "--rootfs", busybox, "no-such").stdout.strip(), code=127)
+
+
+def test_attach_one_after_the_other(md: Minidocker, busybox: Path) -> None:
+    script = "trap 'echo int' INT; while read x; do echo got $x; [ $x = end ] && exit 9; done"
+    md.start("-it", "--name", "one", "--net", "none", "--rootfs", busybox, "sh", "-c", script)
+    for number in range(3):
+        with Terminal(md.argv("attach", "--detach-keys", "ctrl-a,d", "one"), 30, 90) as terminal:
+            terminal.type(b"%d\n" % number)
+            terminal.until(b"got %d\r\n" % number)
+            if number == 1:
+                assert "attached to the container already" in md.refused("attach", "--no-stdin", "one", code=1)
+            terminal.type(b"\x01d")
+            assert terminal.wait() == 0 and terminal.is_restored()
+    with Terminal(md.argv("attach", "one"), 33, 99) as terminal:
+        poll(lambda: md("exec", "one", "stty", "-F", "/dev/pts/0", "size").stdout == "33 99\n", "the window's size is passed on")
+        terminal.process.kill()
+    assert listed(md, "one")["State"] == "running"
+    with Terminal(md.argv("attach", "one")) as terminal:
+        terminal.type(b"end\n")
+        terminal.until(b"got end\r\n")
+        assert terminal.wait() == 9
+    assert listed(md, "one")["State"] == "exited"
+    for words in (("attach", "one"), ("attach", "--sig-proxy=perhaps", "one")):
+        md.refused(*words, code=1 if len(words) == 2 else 125)
+
+
+def test_attach_passes_signals_on_unless_it_is_not_to(md: Minidocker, busybox: Path) -> None:
+    script = "trap 'echo int' INT; trap 'exit 4' TERM; while :; do sleep 0.05; echo .; done"
+    md.start("--name", "one", "--net", "none", "--rootfs", busybox, "sh", "-c", script)
+    with md.open("attach", "--sig-proxy=false", "one", stdin=subprocess.DEVNULL) as child:
+        assert child.line() == "."
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 130
+    assert "int" not in md.logs("one")
+    with md.open("attach", "one", stdin=subprocess.DEVNULL) as child:
+        assert child.line() == "."
+        child.send_signal(signal.SIGINT)
+        poll(lambda: child.line() == "int", "the program gets it")
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(20) == 4
+    md("start", "one")
+    md("pause", "one")
+    assert "paused" in md.refused("attach", "one", code=1)
+    with md.open("run", "--rm", "--name", "front", "--net", "none", "--rootfs", busybox, "sh", "-c", "echo up; sleep 1000") as run:
+        assert run.line() == "up"
+        assert "logs -f front" in md.refused("attach", "front", code=1)
+        md("kill", "front")
+
+
+def test_stdin_of_a_detached_container_stays_open(md: Minidocker, busybox: Path) -> None:
+    md.start("-i", "--name", "one", "--net", "none", "--rootfs", busybox, "sh", "-c", "cat; echo over")
+    for word in ("a", "b"):
+        with md.open("attach", "one") as child:
+            assert child.stdin is not None
+            child.stdin.write(word.encode() + b"\n")
+            child.stdin.close()
+            assert child.line() == word
+            child.kill()
+    assert md.logs("one") == "a\nb\n" and listed(md, "one")["State"] == "running"
+
+
+def test_exec_on_a_terminal_ends_as_its_command_does(md: Minidocker, busybox: Path) -> None:
+    md.start("--name", "one", "--net", "none", "--rootfs", busybox, "sleep", "1000")
+    script = "stty size; trap 'stty size; exit 42' WINCH; echo up; while :; do sleep 0.05; done"
+    with Terminal(md.argv("exec", "-it", "one", "sh", "-c", script), 20, 70) as terminal:
+        assert b"20 70" in terminal.until(b"up\r\n")
+        terminal.resize(21, 71)
+        terminal.until(b"21 71\r\n")
+        assert terminal.wait() == 42 and terminal.is_restored()
