@@ -6,6 +6,7 @@ import os
 
 from minidocker.cli import output
 from minidocker.errors import UsageError
+from minidocker.spec import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,3 +52,21 @@ def inside(path: str) -> str:
 def outside(path: str, here: str) -> str:
     """A path of the host's, absolute; `-` stays."""
     return path if path == "-" or path.startswith("/") else f"{here}/{path}"
+
+
+def changes(call: Call) -> int:
+    """`diff`: a line each, `A /path`; what could move the cursor in a name stands as its escape."""
+    format = call.text("format")
+    if format is not None:
+        parse.choice("--format", format, ("json",))
+    host = call.host()
+    from minidocker.engine import changes as engine
+
+    found = engine.diff(host, call.arguments[0])
+    if format is None:
+        output.say_text("".join(f"{kind} {output.printable(path)}\n" for kind, path in found))
+    else:
+        from minidocker.spec import template
+
+        output.say(template.to_json([{"Kind": kind, "Path": path} for kind, path in found], indent=4))
+    return 0

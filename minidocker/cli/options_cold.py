@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minidocker.cli.options import EXEC, EXPLAIN, LIST, LOGS, PS, RUN, SIGNALS, STOP, Command, Option
-from minidocker.cli.options_files import CP
+from minidocker.cli.options_files import CP, DIFF
 from minidocker.cli.options_life import LIFE
 
 START = Command(
@@ -173,6 +173,6 @@ MAN = Command(
 )
 
 COMMANDS = (
-    RUN, *LIFE, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, CP, PORT, STATS, EVENTS, INFO, DOCTOR, VERSION, COMPLETION,
+    RUN, *LIFE, EXEC, PS, LOGS, START, STOP, RESTART, KILL, RM, INSPECT, CP, DIFF, PORT, STATS, EVENTS, INFO, DOCTOR, VERSION, COMPLETION,
     MAN,
 )  # fmt: skip

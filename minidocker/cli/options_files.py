@@ -23,3 +23,15 @@ CP = Command(
         ("as a tar stream", "minidocker cp web:/var/log - | tar tv"),
     ),
 )
+
+DIFF = Command(
+    "diff",
+    "Show what a container has added (A), changed (C) and deleted (D)",
+    "copying",
+    "changes",
+    (Option("--format FORMAT", "json", complete=("json",)),),
+    "CONTAINER",
+    least=1,
+    most=1,
+    examples=(("what was added", "minidocker diff web | grep ^A"),),
+)
