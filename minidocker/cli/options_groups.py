@@ -5,7 +5,7 @@ from __future__ import annotations
 from minidocker.cli.options import Command
 from minidocker.cli.options_cold import COMMANDS
 from minidocker.cli.options_networks import NETWORK_COMMANDS
-from minidocker.cli.options_system import CONTAINER_COMMANDS, SYSTEM_COMMANDS
+from minidocker.cli.options_system import CONTAINER_COMMANDS, GENERATE_SYSTEMD, SYSTEM_COMMANDS
 from minidocker.cli.options_volumes import VOLUME_COMMANDS
 
 
@@ -35,6 +35,7 @@ GROUPS = (
     ),
     Group("network", "Make, list and remove networks", NETWORK_COMMANDS, aliases=(("list", "ls"), ("remove", "rm"))),
     Group("volume", "Keep files that outlive containers", VOLUME_COMMANDS, aliases=(("list", "ls"), ("remove", "rm"))),
+    Group("generate", "Write what other programs read of a container", (GENERATE_SYSTEMD,)),
     Group("system", "What minidocker takes of this host, and giving it back", SYSTEM_COMMANDS),
 )  # fmt: skip
 

@@ -17,6 +17,28 @@ CONTAINER_PRUNE = Command(
     examples=(("those that were made more than a day ago, in a script", "minidocker container prune -f --filter until=24h"),),
 )
 
+SYSTEM_BOOT = Command(
+    "system boot",
+    "Start what should be up again after the host came up",
+    "boot",
+    "boot",
+    examples=(("what systemd is to do at each boot", "minidocker generate systemd > /etc/systemd/system/minidocker.service"),),
+)
+
+GENERATE_SYSTEMD = Command(
+    "generate systemd",
+    "Print a unit that starts a container at boot",
+    "boot",
+    "systemd",
+    (Option("--new", "Make it anew each time, in the foreground of the unit"),),
+    "[CONTAINER]",
+    most=1,
+    examples=(
+        ("the container web", "minidocker generate systemd web > /etc/systemd/system/web.service"),
+        ("all whose restart policy says so", "minidocker generate systemd > /etc/systemd/system/minidocker.service"),
+    ),
+)
+
 SYSTEM_CHECK = Command(
     "system check",
     "Say what is wrong with the records, and what is left over",
@@ -57,4 +79,4 @@ CONTAINER_INSPECT = Command(
 )
 
 CONTAINER_COMMANDS: tuple[Command, ...] = (CONTAINER_INSPECT, CONTAINER_PRUNE)
-SYSTEM_COMMANDS: tuple[Command, ...] = (SYSTEM_CHECK, SYSTEM_DF, SYSTEM_PRUNE, INFO)
+SYSTEM_COMMANDS: tuple[Command, ...] = (SYSTEM_BOOT, SYSTEM_CHECK, SYSTEM_DF, SYSTEM_PRUNE, INFO)

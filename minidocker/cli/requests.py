@@ -63,7 +63,23 @@ def run_request(call: Call, environ: Mapping[str, str], cwd: str) -> RunRequest:
         _sharing(request, call)
     if "restart" in call.given:
         _restart(request, call)
+    request.asked = [cwd, *_spelled(call, request.env)]
     return request
+
+
+# What a unit that makes the container anew says for itself, or has no use for.
+_NOT_AGAIN = frozenset(("detach", "detach_keys", "rm", "name", "restart", "interactive", "tty", "explain", "dry_run", "cidfile", "env",
+                        "env_file"))  # fmt: skip
+
+
+def _spelled(call: Call, env: list[str]) -> list[str]:
+    """The options and the command as words again, variables with the values that they had."""
+    words = [f"--env={variable}" for variable in env]
+    for key, value in sorted(call.given.items()):
+        if key not in _NOT_AGAIN and value is not False:
+            name = "--" + key.replace("_", "-")
+            words += [name] if value is True else [f"{name}={one}" for one in ([value] if isinstance(value, str) else value)]
+    return [*words, *call.arguments]
 
 
 def _restart(request: RunRequest, call: Call) -> None:

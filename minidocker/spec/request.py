@@ -80,8 +80,6 @@ class RunRequest:
         self.selinux: list[str] = []                    # "user:U", "role:R", "type:T", "level:L": parts of the SELinux context
         self.log_size: int | None = None                # bytes of a file of the log
         self.log_files: int | None = None               # how many of them
-        self.restart = "no"                             # spec/restart.py: a policy
-        self.restart_most = 0                           # on-failure: how often at most; 0 as often as it takes
         self.stop_signal = 15
         self.stop_timeout: float | None = None          # seconds until `stop` kills it; -1: never
         self.cidfile: str | None = None                 # absolute, as the next
@@ -89,6 +87,7 @@ class RunRequest:
         self.init = False
         self.explain = False
         self.dry_run = False
+        self._live_once()
         self._share_nothing()
 
     def _share_nothing(self) -> None:
@@ -98,6 +97,11 @@ class RunRequest:
         self.group_add: list[str] = []                  # names or numbers, the container's
         self.oom_score_adj: int | None = None
         self.ipc = self.pid = self.uts = ""             # "" its own, else host | container:NAME
+
+    def _live_once(self) -> None:
+        self.restart = "no"                             # spec/restart.py: a policy
+        self.restart_most = 0                           # on-failure: how often at most; 0 as often as it takes
+        self.asked: list[str] = []                      # the working directory, then the words of `run` that make it anew
 
     @property
     def has_policy(self) -> bool:
