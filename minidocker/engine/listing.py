@@ -146,7 +146,7 @@ def document(host: Host, record: Record) -> dict[str, object]:
         "Args": request.command[1:],
         "State": {
             "Status": state_word(host, record),
-            "Running": running, "Paused": host.is_paused(record.id), "Pid": record.pid,
+            "Running": running or restarting, "Restarting": restarting, "Paused": host.is_paused(record.id), "Pid": record.pid,
             "ExitCode": 0 if running or record.status == containers.CREATED else record.exit_code,
             "OOMKilled": record.oom_killed, "Error": record.error, "StartedAt": _time(record.started), "FinishedAt": _time(record.finished),
         },
