@@ -568,6 +568,56 @@ def test_what_version_1_held_is_held_still(tmp_path: Path) -> None:
     state.close()
 
 
+def contents(connection: sqlite3.Connection) -> dict[str, list[dict[str, object]]]:
+    """table -> its rows."""
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")]
+    found = {}
+    for table in tables:
+        cursor = connection.execute(f"SELECT * FROM {table} ORDER BY 1")
+        names = [column[0] for column in cursor.description]
+        found[table] = [dict(zip(names, row, strict=True)) for row in cursor]
+    return found
+
+
+def fill_tables(connection: sqlite3.Connection) -> None:
+    """A row in every table that has none; what refers to another speaks of one that is there."""
+    for table, rows_ in contents(connection).items():
+        if rows_:
+            continue
+        refers = {row[3]: row[2:5:2] for row in connection.execute(f"PRAGMA foreign_key_list({table})")}
+        values: dict[str, object] = {}
+        for _, column, kind, *_ in connection.execute(f"PRAGMA table_info({table})").fetchall():
+            if column in refers:
+                parent, key = refers[column]
+                values[column] = connection.execute(f"SELECT {key} FROM {parent} ORDER BY 1 LIMIT 1").fetchone()[0]
+            else:
+                values[column] = {"INTEGER": 1, "REAL": 1.5}.get(kind, "{}")
+        marks = ", ".join("?" * len(values))
+        connection.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS) + 1))
+def test_what_any_version_held_is_held_still(tmp_path: Path, version: int) -> None:
+    """Whatever the versions to come are: each row of every table, with all that it said."""
+    path = tmp_path / "state.db"
+    version_1(path)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for migration in MIGRATIONS[1:version]:
+            connection.executescript(migration)
+        fill_tables(connection)
+        connection.execute(f"PRAGMA user_version = {version}")
+        before = contents(connection)
+    assert all(before.values())
+    state = State(str(path))
+    assert state.rows("PRAGMA foreign_key_check") == [] and state.rows("PRAGMA integrity_check") == [("ok",)]
+    assert len(containers.every(state)) == 3 and len(networks.every(state)) == 2
+    state.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        after = contents(connection)
+    for table, rows_ in before.items():
+        assert [{column: row[column] for column in old} for old, row in zip(rows_, after[table], strict=True)] == rows_, table
+
+
 def test_what_version_1_forbade_is_forbidden_still(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     version_1(path)
