@@ -50,7 +50,7 @@ class Keeper:
         members = network.inspect()["Containers"]
         for container in self.client.containers.list(all=True, filter={"label": "=".join(*self.label.items())}):
             if container.id in members:
-                container.remove(force=True)
+                container.remove(force=True, volumes=True)
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +97,6 @@ def minidocker_run(request: pytest.FixtureRequest, _minidocker_keeper: Keeper) -
     yield run
     for container in reversed(made):
         try:
-            container.remove(force=True)
+            container.remove(force=True, volumes=True)
         except NotFoundError:
             continue  # with `rm` it has gone by itself, and with its network before

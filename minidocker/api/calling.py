@@ -22,6 +22,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import warnings
 from typing import Any, NoReturn
 
@@ -47,9 +48,13 @@ class Answer:
         self.stderr = stderr
 
 
-def ask(what: dict[str, Any], stdin: bytes | None = None) -> Answer:
-    """Have the helper do `what` (see serving.py). Raises what the engine raised. Where this is interrupted the helper is killed, and a
-    container in its foreground ends with it."""
+class Expired(MinidockerError):
+    """There was no answer in time."""
+
+
+def ask(what: dict[str, Any], stdin: bytes | None = None, timeout: float | None = None) -> Answer:
+    """Have the helper do `what` (see serving.py). Raises what the engine raised, and Expired after `timeout` seconds. Where this is
+    interrupted, or there was no answer in time, the helper is killed, and a container in its foreground ends with it."""
     if os.geteuid() != 0:
         raise MinidockerError("minidocker must be run as root", "use sudo")
     with contextlib.ExitStack() as open_files:
@@ -69,7 +74,7 @@ def ask(what: dict[str, Any], stdin: bytes | None = None) -> Answer:
                 os.close(end)
         open_files.callback(helper.end)
         ours.send(b"!")
-        return _listen(ours, helper, [reading for reading, _ in pipes])
+        return _listen(ours, helper, [reading for reading, _ in pipes], None if timeout is None else time.monotonic() + timeout)
 
 
 def _memory(content: dict[str, Any] | bytes, open_files: contextlib.ExitStack | None) -> int:
@@ -137,7 +142,7 @@ def _places() -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _listen(channel: socket.socket, helper: _Helper, pipes: list[int]) -> Answer:
+def _listen(channel: socket.socket, helper: _Helper, pipes: list[int], deadline: float | None) -> Answer:
     """Collect until there is an outcome, or will be none."""
     written: list[list[bytes]] = [[], []]
     lines, outcome, gone = b"", None, False
@@ -145,7 +150,9 @@ def _listen(channel: socket.socket, helper: _Helper, pipes: list[int]) -> Answer
     for descriptor in (channel.fileno(), helper.pidfd, *pipes):
         poll.register(descriptor, select.POLLIN)
     while outcome is None and not gone:
-        ready = {descriptor for descriptor, _ in poll.poll()}
+        ready = {descriptor for descriptor, _ in poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000)}
+        if not ready:
+            raise Expired("there was no answer in time")
         gone = helper.pidfd in ready  # looked at before what it said: that is all there then
         for place, descriptor in enumerate(pipes):
             if descriptor in ready and not _collect(descriptor, written[place], _CHUNK):

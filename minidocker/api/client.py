@@ -71,10 +71,11 @@ class Client:
         return Result(answer.value, os.fsdecode(answer.stdout), os.fsdecode(answer.stderr))
 
     def _ask(
-        self, do: str, arguments: Sequence[str] = (), given: Mapping[str, Any] | None = None, stdin: bytes | None = None, **extra: Any
-    ) -> calling.Answer:
+        self, do: str, arguments: Sequence[str] = (), given: Mapping[str, Any] | None = None, *,
+        stdin: bytes | None = None, timeout: float | None = None, **extra: Any,
+    ) -> calling.Answer:  # fmt: skip
         what = {"do": do, "root": self.root, "arguments": list(arguments), "given": dict(given or {}), "extra": extra}
-        return calling.ask(what, stdin)
+        return calling.ask(what, stdin, timeout)
 
 
 class Containers:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from minidocker.api.calling import Expired
 from minidocker.api.options import given
 from minidocker.api.result import Result
 from minidocker.cli import options
@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from minidocker.api.client import Client
     from minidocker.api.options import ExecOptions
 
-_POLL = 0.1  # seconds between looks whether it has ended
-
 
 class Container:
     """`id` in full, `name`. What changes while it lives is asked for each time: `ip`, `status`, `inspect()`.
 
-    As a context manager it is removed at the end, killed where it still runs."""
+    As a context manager it is removed at the end with its anonymous volumes, killed where it still runs."""
 
     __slots__ = ("_client", "id", "name")
 
@@ -48,7 +46,7 @@ class Container:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            self.remove(force=True)
+            self.remove(force=True, volumes=True)
         except NotFoundError:
             return  # with `rm` it is gone when it ends
 
@@ -98,16 +96,13 @@ class Container:
         answer = self._client._ask("logs", [self.id], tail=tail, since=since, timestamps=timestamps)
         return os.fsdecode(answer.stdout)
 
-    def wait(self, timeout: float | None = None) -> int | None:
-        """Wait until it has ended: its exit code, None when nobody saw that. Raises StateError when it still runs after `timeout` seconds,
-        NotFoundError when it was run with `rm` and is gone."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (state := self.inspect()["State"])["Status"] not in ("exited", "created"):
-            if deadline is not None and time.monotonic() >= deadline:
-                raise StateError(f"container `{self.name}` still runs after {timeout:g} s", "stop() ends it")
-            time.sleep(_POLL)
-        code: int | None = state["ExitCode"]
-        return code
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended: its exit code. Raises StateError when it still runs after `timeout` seconds, or nobody has seen how it
+        ended."""
+        try:
+            return int(self._client._ask("wait", [self.id], timeout=timeout).value)
+        except Expired:
+            raise StateError(f"container `{self.name}` still runs after {timeout:g} s", "stop() ends it") from None
 
     def stop(self, time: float | None = None) -> None:
         """Ask it to end by its stop signal, and kill it after `time` seconds (10; -1: never)."""
@@ -125,6 +120,14 @@ class Container:
         """Stop it, if it runs, and start it again."""
         self._client._ask("restart", [self.id], time=time)
 
-    def remove(self, *, force: bool = False) -> None:
-        """Remove it and its files. Raises StateError when it runs, unless `force` kills it."""
-        self._client._ask("remove", [self.id], force=force)
+    def pause(self) -> None:
+        """Stop all of its processes where they are."""
+        self._client._ask("pause", [self.id])
+
+    def unpause(self) -> None:
+        """Let them go on."""
+        self._client._ask("unpause", [self.id])
+
+    def remove(self, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove it and its files, and with `volumes` its anonymous ones. Raises StateError when it runs, unless `force` kills it."""
+        self._client._ask("remove", [self.id], force=force, volumes=volumes)

@@ -70,7 +70,7 @@ def sweep(host: Host, own: str = "") -> int:
     count = 0
     for record in containers.every(host.state):
         if _goes(record.request.labels, own):
-            count += _removed(functools.partial(lifecycle.remove, host, record.id, True))
+            count += _removed(functools.partial(lifecycle.remove, host, record.id, True, volumes=True))
     for network in records.every(host.state):
         if _goes(network.labels, own):
             count += _removed(functools.partial(networks.remove, host, network.name))

@@ -34,44 +34,57 @@ class CreateOptions(TypedDict, total=False):
     cgroup_manager: Value
     cgroup_parent: Value
     cgroupns: Value
+    cidfile: Value
     cpu_shares: Value
     cpus: Value
     cpuset_cpus: Value
+    device: Many
+    device_cgroup_rule: Many
     dns: Many
     dns_option: Many
     dns_search: Many
     env: Many
     env_file: Many
     expose: Many
+    group_add: Many
     hostname: Value
     init: Flag
     interactive: Flag
-    ip: Value
     ip6: Value
+    ip: Value
+    ipc: Value
     label: Many
     log_opt: Many
     mac_address: Value
     memory: Value
     memory_reservation: Value
     memory_swap: Value
+    mount: Many
     name: Value
     net: Many
     network: Many
     network_alias: Many
+    oom_score_adj: Value
+    pid: Value
+    pidfile: Value
     pids_limit: Value
     privileged: Flag
     publish: Many
     publish_all: Flag
     read_only: Flag
+    restart: Value
     rm: Flag
     rootfs: Value
     security_opt: Many
     shm_size: Value
     stop_signal: Value
+    stop_timeout: Value
+    sysctl: Many
     tmpfs: Many
     tty: Flag
     ulimit: Many
     user: Value
+    uts: Value
     volume: Many
     workdir: Value
 

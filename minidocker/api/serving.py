@@ -155,7 +155,25 @@ def restart(ask: Ask) -> None:
 def remove(ask: Ask) -> None:
     from minidocker.engine import lifecycle
 
-    lifecycle.remove(ask.host(), ask.arguments[0], ask.extra["force"])
+    lifecycle.remove(ask.host(), ask.arguments[0], ask.extra["force"], silent, ask.extra["volumes"])
+
+
+def wait(ask: Ask) -> int:
+    from minidocker.engine import waiting
+
+    return waiting.ending(ask.host(), ask.arguments[0])()
+
+
+def pause(ask: Ask) -> None:
+    from minidocker.engine import pausing
+
+    pausing.pause(ask.host(), ask.arguments[0], silent)
+
+
+def unpause(ask: Ask) -> None:
+    from minidocker.engine import pausing
+
+    pausing.unpause(ask.host(), ask.arguments[0], silent)
 
 
 def ps(ask: Ask) -> list[list[object]]:
@@ -222,7 +240,7 @@ def sweep(ask: Ask) -> int:
 OPERATIONS: dict[str, Callable[[Ask], Any]] = {
     function.__name__: function
     for function in (
-        run, create, execute, logs, stop, kill, start, restart, remove, ps, inspect,
+        run, create, execute, logs, stop, kill, start, restart, remove, wait, pause, unpause, ps, inspect,
         network_create, network_ls, network_inspect, network_remove, network_connect, network_disconnect, sweep,
     )
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import minidocker
@@ -92,6 +94,11 @@ def test_the_life_of_a_container_and_of_a_network(client: minidocker.Client, bus
     c.kill("TERM")
     assert c.wait() == 4 == c.exit_code and client.containers.list(all=True, filter={"status": "exited"}) == [c]
     c.restart()
+    c.pause()
+    assert c.status == "paused"
+    c.unpause()
+    with pytest.raises(StateError, match="still runs after 0.2 s"):
+        c.wait(timeout=0.2)
     c.kill()
     assert c.exit_code == 137
     c.remove()
@@ -138,6 +145,23 @@ PROGRAM = """if True:
             print("waiting", flush=True)
             client.run(["sleep", "1001"], name="foreground", **options)
 """
+
+
+def test_by_another_interpreter_than_the_container_s_monitor(md: Minidocker, busybox: Path, tmp_path: Path) -> None:
+    """The helper executes itself anew from a read-only mount before it enters a container (engine/execute.py), and still knows its task."""
+    python = shutil.copy(os.path.realpath(sys.executable), tmp_path / "python3")
+    md.start("--name", "web", "--net", "none", "--rootfs", busybox, "sleep", "1000")
+    program = "import sys, minidocker; print(minidocker.Client(sys.argv[1]).containers.get('web').exec(['cat'], input='typed'))"
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{Path(click.__file__).parents[1]}"}
+    done = subprocess.run([python, "-c", program, str(md.root)], capture_output=True, text=True, env=environment)
+    assert done.stdout == "Result(exit_code=0, stdout='typed', stderr='')\n", done.stderr
+
+
+def test_its_anonymous_volumes_go_with_it(client: minidocker.Client, md: Minidocker, busybox: Path) -> None:
+    with client.run(["sleep", "1000"], net="none", rootfs=str(busybox), volume=["/data", "named:/kept"], detach=True):
+        assert len(md("volume", "ls", "-q").stdout.splitlines()) == 2
+    assert md("volume", "ls", "-q").stdout == "named\n"
+    md("volume", "rm", "named")
 
 
 @pytest.mark.parametrize("kind", ["reap", "ignore"])
