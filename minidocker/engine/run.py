@@ -108,6 +108,10 @@ def script(host: Host, request: RunRequest) -> str:
 def _fork_monitor(
     host: Host, request: RunRequest, write: Callable[[int, bytes], None], explain: Callable[[str], None], id: str = "", stdin: bool = True
 ) -> Client:
+    if request.pid:
+        from minidocker.engine.sharing import protect
+
+        protect(request)
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         from minidocker.engine import launch
@@ -119,7 +123,3 @@ def _fork_monitor(
         ours, interactive=request.interactive and stdin, tty=request.tty, detach_keys=request.detach_keys,
         write=write, explain=explain, notice=host.notice,
     )  # fmt: skip
-    if request.pid:
-        from minidocker.engine.sharing import protect
-
-        protect(request)
