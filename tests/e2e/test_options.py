@@ -146,7 +146,7 @@ def test_wrong_volumes_are_refused_and_nothing_is_made(md: Minidocker, tmp_path:
     missing = tmp_path / "missing"
     error = md.refused("run", "--net", "none", "-v", f"{missing}:/x", "true")
     assert str(missing) in error and not missing.exists(), "docker would make it, as root; the difference is meant"
-    for wrong in (f"{tmp_path}:relative", f"{tmp_path}", f"{tmp_path}:/x:zz", "named:/x", f"{tmp_path}:/", ":/x", f"{tmp_path}:/x:ro:z"):
+    for wrong in (f"{tmp_path}:relative", "./here", f"{tmp_path}:/x:zz", "a/b:/x", f"{tmp_path}:/", ":/x", f"{tmp_path}:/x:ro:z"):
         assert "volume" in md.refused("run", "--net", "none", "-v", wrong, "true"), wrong
     assert "a directory cannot be mounted on a file" in md.refused("run", "--net", "none", "-v", f"{tmp_path}:/etc/passwd", "true")
     assert "a file cannot be mounted on a directory" in md.refused("run", "--net", "none", "-v", "/etc/passwd:/tmp", "true")
