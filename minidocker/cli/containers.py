@@ -148,11 +148,17 @@ def port(call: Call) -> int:
     reference, *rest = call.arguments
     wanted = container_port(rest[0]) if rest else None
     host = call.host()
+    columns = [Column("PORT", "Port"), Column("HOST", "Host"), Column("HOST IP", "HostIp"), Column("HOST PORT", "HostPort")]
+    quiet, usual = call.flag("quiet"), "{{.Host}}" if wanted else "{{.Port}} -> {{.Host}}"
+    view = View(columns, call.text("format") or (None if quiet else usual), quiet, True, "Host")
     from minidocker.engine.listing import published
 
-    for one in published(host, reference, wanted):
-        place = f"{one.host}:{one.host_port}"
-        output.say(place if wanted else f"{one.container_port}/{one.protocol} -> {place}")
+    records: list[dict[str, object]] = [
+        {"Port": f"{one.container_port}/{one.protocol}", "Host": f"{one.host}:{one.host_port}",
+         "HostIp": one.host_ip, "HostPort": one.host_port}
+        for one in published(host, reference, wanted)
+    ]  # fmt: skip
+    view.print(records, lambda record: {key: str(value) for key, value in record.items()})
     return 0
 
 

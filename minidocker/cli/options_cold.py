@@ -82,7 +82,10 @@ PORT = Command(
     "Show where a container's ports are published",
     "containers",
     "port",
-    (),
+    (
+        Option("--format FORMAT", "table, json, or a template ('{{.HostPort}}')", complete=("table", "json")),
+        Option("-q, --quiet", "Show the host's addresses only"),
+    ),
     "CONTAINER [PORT[/PROTOCOL]]",
     least=1,
     most=2,

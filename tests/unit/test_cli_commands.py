@@ -400,6 +400,11 @@ def test_port(engine: Engine, minidocker_: Run) -> None:
     assert minidocker_("port", "web") == (0, "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n53/udp -> 127.0.0.1:53\n", "")
     assert minidocker_("port", "web", "80") == (0, "0.0.0.0:8080\n[::]:8080\n127.0.0.1:53\n", "")
     assert [arguments for _, arguments in engine.calls] == [("web", None), ("web", (80, "tcp"))]
+    assert minidocker_("port", "-q", "web")[1] == minidocker_("port", "web", "80")[1]
+    assert minidocker_("port", "--format", "{{.HostIp}} {{.HostPort}}", "web", "80")[1] == "0.0.0.0 8080\n:: 8080\n127.0.0.1 53\n"
+    first = {"Port": "80/tcp", "Host": "0.0.0.0:8080", "HostIp": "0.0.0.0", "HostPort": 8080}
+    assert json.loads(minidocker_("port", "web", "--format", "json")[1])[0] == first
+    assert minidocker_("port", "web", "--format", "table")[1].splitlines()[0].split() == ["PORT", "HOST", "HOST", "IP", "HOST", "PORT"]
 
 
 def test_network_ls(engine: Engine, minidocker_: Run) -> None:
