@@ -87,3 +87,22 @@ def wait(call: Call) -> int:
             output.report(error)
             code = 1
     return code
+
+
+def update(call: Call) -> int:
+    """`update`: each container's name as it has its new limits."""
+    from minidocker.spec import parse_limits
+
+    parsers: dict[str, Callable[[str], object]] = {
+        "memory": lambda text: parse_limits.memory("--memory", text),
+        "memory_reservation": lambda text: parse_limits.memory("--memory-reservation", text),
+        "memory_swap": parse_limits.memory_swap, "cpus": parse_limits.cpus, "cpu_shares": parse_limits.cpu_shares,
+        "cpuset_cpus": parse_limits.cpuset, "pids_limit": parse_limits.pids_limit,
+    }  # fmt: skip
+    limits = {key: parser(text) for key, parser in parsers.items() if (text := call.text(key)) is not None}
+    if not limits:
+        raise UsageError("`minidocker update` needs a limit that is to change", "as in minidocker update -m 512m web")
+    host = call.host()
+    from minidocker.engine import updating
+
+    return each(call.arguments, lambda reference: updating.update(host, reference, limits, call.teller()))

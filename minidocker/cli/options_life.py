@@ -56,4 +56,18 @@ ATTACH = Command(
     examples=(("to look, so that ctrl-c ends the looking alone", "minidocker attach --no-stdin --sig-proxy=false web"),),
 )
 
-LIFE = (CREATE, PAUSE, UNPAUSE, WAIT, ATTACH)
+_LIMITS = ("cpu_shares", "cpus", "cpuset_cpus", "memory", "memory_reservation", "memory_swap", "pids_limit")
+
+UPDATE = Command(
+    "update",
+    "Change the limits of containers, also while they run",
+    "life",
+    "update",
+    tuple(option for option in RUN.options if option.key in _LIMITS) + (EXPLAIN,),
+    "CONTAINER...",
+    least=1,
+    most=-1,
+    examples=(("half a gigabyte and one processor, at once and from now on", "minidocker update -m 512m --cpus 1 web"),),
+)
+
+LIFE = (CREATE, PAUSE, UNPAUSE, WAIT, ATTACH, UPDATE)

@@ -101,13 +101,13 @@ class Limits:
                                    "boot with swapaccount=1, or do not limit swap")  # fmt: skip
         if memory.get("checkBeforeUpdate") and not v1 and limit > 0:
             self.steps.append(CheckUsage(self.face.path(self.name, "memory"), limit))
-        if v1 and swap > 0:
+        if v1 and (swap > 0 or (swap < 0 and limit and self.face.limits_swap())):
             self.steps.append(SetMemory(self.face.path(self.name, "memory"), limit, swap))
         elif limit:
             file = "memory.limit_in_bytes" if v1 else "memory.max"
             self._set("memory", "what needs more is killed", (file, limit if v1 else _or_max(limit)))
-        if not v1 and swap > 0:
-            self._set("memory", "swap, besides memory", ("memory.swap.max", swap_alone(swap, limit)))
+        if not v1 and (swap > 0 or (swap < 0 and self.face.limits_swap())):
+            self._set("memory", "swap, besides memory", ("memory.swap.max", _or_max(swap_alone(swap, limit))))
         if reservation:
             file = "memory.soft_limit_in_bytes" if v1 else "memory.low"
             self._set("memory", "kept to when the host is short of memory", (file, reservation if v1 else _or_max(reservation)))
@@ -324,6 +324,7 @@ class SetMemory(Step):
         return "\n".join(f"echo {value} > {quote(f'{self.directory}/{file}')}" for file, value in self.writes)
 
     def apply(self, at: At) -> None:
-        rises = self.writes[0][1] > int(read(f"{self.directory}/memory.memsw.limit_in_bytes"))
+        limit = self.writes[0][1]
+        rises = limit == _UNLIMITED or limit > int(read(f"{self.directory}/memory.memsw.limit_in_bytes"))
         for file, value in reversed(self.writes) if rises else self.writes:
             write(f"{self.directory}/{file}", str(value))

@@ -333,3 +333,50 @@ def test_exec_on_a_terminal_ends_as_its_command_does(md: Minidocker, busybox: Pa
         terminal.resize(21, 71)
         terminal.until(b"21 71\r\n")
         assert terminal.wait() == 42 and terminal.is_restored()
+
+
+def limits_of(md: Minidocker, id: str) -> dict[str, str]:
+    """What the kernel holds it to, by v1's names or v2's."""
+    files = {
+        "memory": ("memory.limit_in_bytes", "memory.max"), "pids": ("pids.max",), "cpuset": ("cpuset.cpus",),
+        "cpu": ("cpu.cfs_quota_us", "cpu.max"),
+    }  # fmt: skip
+    found = {}
+    for controller, names in files.items():
+        directory = md.cgroup(id, controller)
+        found[controller] = next((directory / name).read_text().split()[0] for name in names if (directory / name).exists())
+    return found
+
+
+def test_limits_change_at_once_and_stay(md: Minidocker, busybox: Path) -> None:
+    options = ("-m", "64m", "--cpus", "1", "--cpuset-cpus", "0", "--pids-limit", "20", "--net", "none", "--rootfs", busybox)
+    id = md.start("--name", "one", *options, "sleep", "1000")
+    changed = md("update", "-m", "128m", "--cpus", "0.5", "-c", "512", "--pids-limit", "30", "--memory-reservation", "32m", "one")
+    assert changed.stdout == "one\n"
+    now = limits_of(md, id)
+    assert (now["memory"], now["cpu"], now["pids"], now["cpuset"]) == (str(128 << 20), "50000", "30", "0")
+    md("restart", "-t", "0", "one")
+    assert limits_of(md, id) == now, "its next start has them, too"
+    config = md.inspect("one")["HostConfig"]
+    assert (config["Memory"], config["NanoCpus"], config["CpuShares"], config["PidsLimit"]) == (128 << 20, 5 * 10**8, 512, 30)
+    md("update", "-m", "0", "--memory-reservation", "0", "--cpus", "0", "--pids-limit", "-1", "one")
+    free = limits_of(md, id)
+    assert free["memory"] == "max" or int(free["memory"]) > 1 << 60
+    assert (free["cpu"] in ("-1", "max"), free["pids"]) == (True, "max")
+    md("stop", "-t", "0", "one")
+    md("update", "-m", "96m", "one")
+    md("start", "one")
+    assert limits_of(md, id)["memory"] == str(96 << 20)
+
+
+def test_limits_that_contradict_each_other_change_nothing(md: Minidocker, busybox: Path) -> None:
+    id = md.start("--name", "one", "-m", "64m", "--memory-reservation", "32m", "--net", "none", "--rootfs", busybox, "sleep", "1000")
+    before = md.inspect("one")["HostConfig"]
+    assert "below --memory" in md.refused("update", "--memory-swap", "16m", "one", code=1)
+    assert "above --memory" in md.refused("update", "-m", "16m", "one", code=1)
+    assert "there" in md.refused("update", "--cpuset-cpus", "4000", "one", code=1)
+    assert "needs a limit" in md.refused("update", "one", code=125)
+    assert "no such container" in md.refused("update", "-m", "64m", "two", code=1)
+    assert md.inspect("one")["HostConfig"] == before
+    said = md("update", "--explain", "-m", "65m", "one", check=False)
+    assert said.returncode == 0 and str(65 << 20) in said.stderr and id in said.stderr
