@@ -142,15 +142,16 @@ def inspect(call: Call) -> int:
 
 
 def port(call: Call) -> int:
-    """`port`: a line for each published port, `80/tcp -> 0.0.0.0:8080`; of one port asked for only where it is."""
+    """`port`: a line for each published port, `80/tcp -> 0.0.0.0:8080`; of one port asked for, or with -q, only where it is."""
+    from minidocker.cli.table import Column, View
     from minidocker.spec.parse_network import container_port
 
     reference, *rest = call.arguments
     wanted = container_port(rest[0]) if rest else None
-    host = call.host()
     columns = [Column("PORT", "Port"), Column("HOST", "Host"), Column("HOST IP", "HostIp"), Column("HOST PORT", "HostPort")]
     quiet, usual = call.flag("quiet"), "{{.Host}}" if wanted else "{{.Port}} -> {{.Host}}"
     view = View(columns, call.text("format") or (None if quiet else usual), quiet, True, "Host")
+    host = call.host()
     from minidocker.engine.listing import published
 
     records: list[dict[str, object]] = [
