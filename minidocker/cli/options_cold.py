@@ -73,7 +73,7 @@ INSPECT = Command(
     most=-1,
     examples=(
         ("its address", "minidocker inspect -f '{{.NetworkSettings.Networks.br0.IPAddress}}' web"),
-        ("in all networks", "minidocker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' web"),
+        ("what is mounted in it", "minidocker inspect -f '{{range .Mounts}}{{.Destination}} {{end}}' web"),
         ("how it was asked for", "minidocker inspect -f '{{json .Config}}' web"),
     ),
 )
