@@ -63,7 +63,7 @@ UPDATE = Command(
     "Change the limits of containers, also while they run",
     "life",
     "update",
-    tuple(option for option in RUN.options if option.key in _LIMITS) + (EXPLAIN,),
+    (*(option for option in RUN.options if option.key in _LIMITS), EXPLAIN),
     "CONTAINER...",
     least=1,
     most=-1,

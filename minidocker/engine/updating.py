@@ -62,7 +62,8 @@ def _check(request: RunRequest) -> None:
     if request.memory and swap is not None and 0 <= swap < request.memory:
         raise UsageError(f"--memory-swap, which is {swap}, would be below --memory {request.memory}", "give both; -1 is no limit of swap")
     if request.memory and request.memory_reservation and request.memory_reservation > request.memory:
-        raise UsageError(f"--memory-reservation, which is {request.memory_reservation}, would be above --memory {request.memory}", "give both")
+        reservation = request.memory_reservation
+        raise UsageError(f"--memory-reservation, which is {reservation}, would be above --memory {request.memory}", "give both")
     check_cpus(request.cpus or 0, request.cpuset_cpus or "")
 
 
