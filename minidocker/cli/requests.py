@@ -63,6 +63,10 @@ def run_request(call: Call, environ: Mapping[str, str], cwd: str) -> RunRequest:
         _sharing(request, call)
     if "restart" in call.given:
         _restart(request, call)
+    if any(key.startswith("health_") or key == "no_healthcheck" for key in call.given):
+        from minidocker.spec import health
+
+        request.health = health.check(call.given)
     request.asked = [cwd, *_spelled(call, request.env)]
     return request
 

@@ -37,15 +37,11 @@ def execute(host: Host, request: ExecRequest, write: Callable[[int, bytes], None
         raise StateError(f"container `{record.name}` is not running", f"it is {record.status}")
     if host.is_paused(record.id):  # what joins its cgroup stands still, too
         raise StateError(f"container `{record.name}` is paused, and so would be what is started in it", f"minidocker unpause {record.name}")
-    state = State(host.run_directory(record.id))
-    _protect_interpreter(lock_holder(f"{host.run_directory(record.id)}/lock"))
-    process, profile = _process(record, state, request)
-    filter = filters.cached(profile, f"{host.root}/cache") if profile is not None else None
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     streams = Streams(null, null, null, write) if request.detach else Streams(0 if request.interactive else null, 1, 2, write)
     if not request.tty:
         streams.spare_terminals()
-    entry = Entry(record.id, state, process, host.face, filter, streams.theirs(), request.detach)
+    entry = enter(host, record, request, streams.theirs())
     # a signal that comes while the program is being started waits until there is somebody to forward it to
     terminal.hold_signals()
     entry.run()
@@ -58,6 +54,15 @@ def execute(host: Host, request: ExecRequest, write: Callable[[int, bytes], None
     _forward_signals(entry)
     streams.carry(entry.pidfd)
     return exit_code_of(os.waitpid(entry.pid, 0)[1])
+
+
+def enter(host: Host, record: containers.Record, request: ExecRequest, stdio: tuple[int, int, int]) -> Entry:
+    """What is to be run in the running container `record`, with its standard streams."""
+    state = State(host.run_directory(record.id))
+    _protect_interpreter(lock_holder(f"{host.run_directory(record.id)}/lock"))
+    process, profile = _process(record, state, request)
+    filter = filters.cached(profile, f"{host.root}/cache") if profile is not None else None
+    return Entry(record.id, state, process, host.face, filter, stdio, request.detach)
 
 
 def _protect_interpreter(monitor: int) -> None:

@@ -168,6 +168,8 @@ class Session:
         netns = namespaces.inode_of(launch.at.pid, "net")
         monitor.expect_end(self.run_directory)
         self.door = attach.door(self.run_directory) if self._outlives() else -1
+        if self.request.has_check:
+            self._expect_looks()
         launch.start()
         for descriptor in set(self.stdio):
             os.close(descriptor)
@@ -178,6 +180,13 @@ class Session:
             self.host.event("network", "connect", link.network.id, link.network.name, container=self.id, type=link.network.driver)
         self.host.event("container", "start", self.id, self.record.name, **self.request.labels)
         self.naming.run(launch.at, START)
+
+    def _expect_looks(self) -> None:
+        from minidocker.engine import interpreter, pulse
+
+        look = [*interpreter.command(interpreter.prctl()), "minidocker.engine.healthcheck", "probe", self.host.root, self.id]
+        pulse.write(self.run_directory, self.request.health["interval"], look)
+        containers.update(self.host.state, self.id, health="")
 
     def _give_up(self, error: BaseException) -> None:
         """Nothing of a run that failed is left but its error."""
@@ -202,7 +211,8 @@ class Session:
         stdin, output, error = self.ends
         sources = {1: launch.terminal} if launch.terminal >= 0 else {1: output, 2: error}
         watching = monitor.Monitor(launch.at.pid, launch.pidfd, sources, stdin if launch.terminal < 0 else launch.terminal, launch.terminal,
-                                   self.log, self.client, self.activations, tied=not self.again, door=self.door)  # fmt: skip
+                                   self.log, self.client, self.activations, tied=not self.again, door=self.door,
+                                   pulse=monitor.pulse_of(self.run_directory) if self.request.has_check else None)  # fmt: skip
         try:
             status = watching.watch()
         except monitor.Left:

@@ -9,6 +9,7 @@ from minidocker.engine.host import Host
 from minidocker.engine.logs import rfc3339
 from minidocker.errors import NotFoundError, UsageError
 from minidocker.network import ipam
+from minidocker.spec import fastjson
 from minidocker.spec.records import ANY4, ANY6, Endpoint, Port
 from minidocker.storage import containers, networks
 from minidocker.storage.containers import Record
@@ -30,8 +31,8 @@ def ps(host: Host, all: bool, filters: list[tuple[str, str]]) -> list[dict[str, 
     ports = containers.ports(host.state)
     wanted: dict[str, list[str]] = {}
     for name, value in filters:
-        if name not in ("name", "status", "network", "label", "id"):
-            raise UsageError(f"unknown filter `{name}`", "there are name, id, status, network and label")
+        if name not in ("name", "status", "network", "label", "id", "health"):
+            raise UsageError(f"unknown filter `{name}`", "there are name, id, status, network, label and health")
         if name == "status" and value not in _STATUSES:
             raise UsageError(f"unknown status `{value}`", "there are " + ", ".join(_STATUSES))
         wanted.setdefault(name, []).append(value)
@@ -78,6 +79,7 @@ def _matches(record: Record, word: str, endpoints: list[Endpoint], wanted: dict[
         "id": lambda value: record.id.startswith(value),
         "status": lambda value: word == value,
         "network": lambda value: value in attached,
+        "health": lambda value: value == (_health(record)["Status"] if request.has_check else "none"),
         "label": lambda value: request.labels.get(value.partition("=")[0]) is not None
         and ("=" not in value or request.labels[value.partition("=")[0]] == value.partition("=")[2]),
     }
@@ -109,11 +111,36 @@ def publisher(endpoints: list[Endpoint]) -> Endpoint | None:
 def status_text(record: Record, now: float) -> str:
     """"Up 3 seconds", "Exited (0) 2 minutes ago"."""
     if record.status == containers.RUNNING:
-        return f"Up {duration(now - record.started)}"
+        return f"Up {duration(now - record.started)}{health_text(record)}"
     if record.status in (containers.EXITED, containers.RESTARTING):
         code = "unknown" if record.exit_code is None else record.exit_code
         return f"{str(record.status).capitalize()} ({code}) {duration(now - record.finished)} ago"
     return str(record.status).capitalize()
+
+
+def health_text(record: Record) -> str:
+    """What is said of its health after the rest, with the space before it: " (healthy)", docker's " (health: starting)"."""
+    status = _health(record)["Status"] if record.request.has_check else ""
+    return {"": "", "starting": " (health: starting)"}.get(status, f" ({status})")
+
+
+def _health(record: Record) -> dict[str, Any]:
+    from minidocker.spec import health
+
+    known: dict[str, Any] = fastjson.loads(record.health) if record.health else health.beginning()
+    return {
+        "Status": known["status"], "FailingStreak": known["streak"],
+        "Log": [{"Start": _time(look["start"]), "End": _time(look["end"]), "ExitCode": look["code"], "Output": look["output"]}
+                for look in known["log"]],
+    }  # fmt: skip
+
+
+def _health_config(asked: dict[str, Any]) -> dict[str, Any]:
+    """Docker's Healthcheck, in nanoseconds."""
+    if "command" not in asked:
+        return {"Test": ["NONE"]}
+    times = {"Interval": asked["interval"], "Timeout": asked["timeout"], "StartPeriod": asked["start_period"]}
+    return {"Test": ["CMD-SHELL", asked["command"]], **{key: int(value * 1e9) for key, value in times.items()}, "Retries": asked["retries"]}
 
 
 def duration(seconds: float) -> str:
@@ -149,12 +176,14 @@ def document(host: Host, record: Record) -> dict[str, object]:
             "Running": running or restarting, "Restarting": restarting, "Paused": host.is_paused(record.id), "Pid": record.pid,
             "ExitCode": 0 if running or record.status == containers.CREATED else record.exit_code,
             "OOMKilled": record.oom_killed, "Error": record.error, "StartedAt": _time(record.started), "FinishedAt": _time(record.finished),
+            **({"Health": _health(record)} if request.has_check else {}),
         },
         "RestartCount": record.restarts,
         "AppArmorProfile": request.apparmor,
         "Config": {
             "Hostname": request.hostname or record.short_id, "User": request.user or "", "Env": request.env, "Cmd": request.command,
             "Tty": request.tty, "OpenStdin": request.interactive, "WorkingDir": request.workdir or "", "Labels": request.labels,
+            **({"Healthcheck": _health_config(request.health)} if request.health else {}),
             "StopSignal": _signal_name(request.stop_signal), "StopTimeout": request.stop_timeout,
             "ExposedPorts": {
                 f"{number}/{protocol}": {}

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import _socket
 
     from minidocker.engine.activation import Activation
+    from minidocker.engine.pulse import Pulse
     from minidocker.errors import MinidockerError
 
 CHUNK = 65536
@@ -60,6 +61,7 @@ class Monitor:
     def __init__(
         self, pid: int, pidfd: int, sources: dict[int, int], stdin: int, terminal: int, log: Log, client: _socket.socket | None,
         activations: list[Activation] | None = None, *, tied: bool = True, door: int = -1, once: bool = True,
+        pulse: Pulse | None = None,
     ) -> None:
         self.pid = pid
         self.pidfd = pidfd
@@ -78,6 +80,7 @@ class Monitor:
         self.to_client: list[bytes] = []  # what it was too slow to take; while there is some its sources are not read
         self.to_stdin = bytearray()
         self.input_ended = False
+        self.pulse = pulse
         self.poll = select.poll()
         for descriptor in self.sources:
             os.set_blocking(descriptor, False)
@@ -98,7 +101,9 @@ class Monitor:
         gc.enable()
         while True:
             self._register()
-            ready = dict(self.poll.poll())
+            ready = dict(self.poll.poll(self.pulse.patience() if self.pulse else None))
+            if self.pulse:
+                self.pulse.beat(self.pulse.looking in ready)
             if self.client is not None and self.client.fileno() in ready:
                 self._serve_client(ready[self.client.fileno()])
             for descriptor in [d for d in self.sources if d in ready]:
@@ -111,14 +116,22 @@ class Monitor:
                 self.activations.remove(activation)
                 activation.wake()
             if self.pidfd in ready:
+                self._look_no_more()
                 return self._end()
             if self.left and not self.to_stdin:
                 self.left = False
+                self._look_no_more()
                 raise Left
+
+    def _look_no_more(self) -> None:
+        if self.pulse:
+            self.pulse.stop()
 
     def _register(self) -> None:
         """Ask poll for what can be dealt with now, and nothing else: so a slow reader slows the container, not us."""
         wanted = {self.pidfd: select.POLLIN}
+        if self.pulse and self.pulse.looking >= 0:
+            wanted[self.pulse.looking] = select.POLLIN
         if self.door >= 0:
             wanted[self.door] = select.POLLIN
         if not self.to_client:
@@ -319,12 +332,21 @@ def resident(arguments: list[str]) -> None:
     sources = {1: first} if second < 0 else {1: first, 2: second}
     master = first if terminal else -1
     watching = Monitor(pid, pidfd, sources, stdin, master, Log(log_path, log_limit, log_files), None, activations,
-                       tied=False, door=door, once=bool(once))  # fmt: skip
+                       tied=False, door=door, once=bool(once), pulse=pulse_of(run_directory))  # fmt: skip
     status = watching.watch()
     watching.leave()
     note_end(run_directory, status)
     watching.dismiss(status)
     os.execv(finish[0], [*finish, str(status)])
+
+
+def pulse_of(run_directory: str) -> Pulse | None:
+    """What has the container's health looked at, None where nobody asked for that."""
+    if not os.path.exists(f"{run_directory}/pulse"):
+        return None
+    from minidocker.engine.pulse import Pulse
+
+    return Pulse(run_directory)
 
 
 def expect_end(run_directory: str) -> None:

@@ -287,11 +287,16 @@ def cgroup_parent(text: str) -> str:
     return text
 
 
+_HEALTH = ("starting", "healthy", "unhealthy", "none")
+
+
 def ps_filter(text: str) -> tuple[str, str]:
     """KEY=VALUE of `ps --filter`."""
     key, _, value = text.partition("=")
-    if key not in ("name", "status", "network", "label") or not value:
-        raise refused("--filter", text, "name=, status=, network= and label= with a value are allowed")
+    if key not in ("name", "status", "network", "label", "health") or not value:
+        raise refused("--filter", text, "name=, status=, network=, label= and health= with a value are allowed")
+    if key == "health" and value not in _HEALTH:
+        raise refused("--filter", text, "health is one of " + ", ".join(_HEALTH))
     if key == "status" and value not in _STATES:
         raise refused("--filter", text, "the status is one of " + ", ".join(_STATES))
     return key, value

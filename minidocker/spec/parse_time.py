@@ -41,8 +41,8 @@ def duration(text: str) -> float | None:
 
 
 def since(text: str, now: float, local: Callable[[Broken], float], option: str = "--since") -> float:
-    """--since, or --until, as seconds since the epoch: RFC 3339 (the zone may be missing: `local`, such as time.mktime, says), an epoch, or a
-    duration before `now`."""
+    """--since, or --until, as seconds since the epoch: RFC 3339 (the zone may be missing: `local`, such as time.mktime, says), an epoch, or
+    a duration before `now`."""
     value = decimal(text)
     if value is None and (span := duration(text)) is not None:
         value = now - span

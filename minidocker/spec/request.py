@@ -103,6 +103,13 @@ class RunRequest:
         self.restart_most = 0                           # on-failure: how often at most; 0 as often as it takes
         self.asked: list[str] = []                      # the working directory, then the words of `run` that make it anew
 
+        self.health: dict[str, Any] = {}                # spec/health.py
+
+    @property
+    def has_check(self) -> bool:
+        """Whether somebody is to look at its health; only then is anything of that loaded."""
+        return "command" in self.health
+
     @property
     def has_policy(self) -> bool:
         """Whether it may be started again by itself; only then is anything of that loaded."""

@@ -31,8 +31,8 @@ _COLUMNS = (
 class Record:
     """One container. Times are seconds since the epoch, 0 for "not yet"; `exit_code` None while it runs or when nobody saw its end;
     `restarts` how often its policy has started it again, and `backoff` how many seconds after its end; `stopped` whether the user has ended
-    it; `health` JSON (engine/health.py); `netns` the inode of its network namespace; `boot` the boot id under which it was started; `addresses` (network name -> address) what
-    it had when it last ran."""
+    it; `health` JSON (spec/health.py); `netns` the inode of its network namespace; `boot` the boot id under which it was started;
+    `addresses` (network name -> address) what it had when it last ran."""
 
     __slots__ = (
         "_addresses", "_request", "_text", "backoff", "boot", "created", "error", "exit_code", "finished", "generation", "health", "id",
@@ -83,6 +83,12 @@ def update(state: State, id: str, **values: Any) -> int:
     """Set columns of one container; 0 when it is gone. The names come from our own code only."""
     assignments = ", ".join(f"{name} = ?" for name in values)
     return state.change(f"UPDATE containers SET {assignments} WHERE id = ?", *values.values(), id)  # noqa: S608
+
+
+def set_health(state: State, record: Record, health: dict[str, Any]) -> bool:
+    """What a look at its health has found; False where that run of it has ended."""
+    query = "UPDATE containers SET health = ? WHERE id = ? AND status = ? AND generation = ?"
+    return state.change(query, fastjson.dumps(health), record.id, RUNNING, record.generation) > 0
 
 
 def waiting(state: State, record: Record) -> Record | None:

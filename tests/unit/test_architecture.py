@@ -52,6 +52,8 @@ EXITS = {
     ("api/serving.py", "_end_with_caller"),
     ("engine/launch.py", "become_monitor"),
     ("engine/launch.py", "finish_resident"),
+    ("engine/healthcheck.py", "probe"),
+    ("engine/pulse.py", "_become"),
     ("engine/restarts.py", "again"),
     ("engine/restarts.py", "pick_up"),
     ("runtime/init.py", "become_child"),

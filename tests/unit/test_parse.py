@@ -275,7 +275,8 @@ BAD: list[tuple[Callable[[str], object], str, str]] = [
         "x",
         "--cgroupns `x`: private or host is allowed",
     ),
-    (parse.ps_filter, "id=3", "--filter `id=3`: name=, status=, network= and label= with a value are allowed"),
+    (parse.ps_filter, "id=3", "--filter `id=3`: name=, status=, network=, label= and health= with a value are allowed"),
+    (parse.ps_filter, "health=ill", "--filter `health=ill`: health is one of starting, healthy, unhealthy, none"),
     (
         parse.ps_filter,
         "status=up",
