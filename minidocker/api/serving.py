@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _socket
 import os
-import select
 
 from minidocker import imports
 
@@ -47,10 +47,10 @@ class Ask:
 
 def serve() -> NoReturn:
     """Wait for the word, do what is asked, say how it went, and end."""
-    ready = select.poll()
-    ready.register(CHANNEL, select.POLLIN)
-    if not ready.poll()[0][1] & select.POLLIN:
-        os._exit(1)  # whoever asked has gone. The byte is not read: what is executed anew waits for it again
+    channel = _socket.socket(fileno=CHANNEL)
+    if not channel.recv(1, _socket.MSG_PEEK):  # the byte is not taken: what is executed anew waits for it again
+        os._exit(1)  # whoever asked has gone
+    channel.detach()
     ask = Ask(fastjson.loads(os.pread(REQUEST, os.fstat(REQUEST).st_size, 0).decode("ascii")))
     try:
         outcome: dict[str, Any] = {"value": OPERATIONS[ask.do](ask)}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 import subprocess
 import sys
 import typing
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 
 import minidocker
+from minidocker.api import calling
 from minidocker.api import options as keywords
 from minidocker.api.calling import _raise
 from minidocker.cli import options
@@ -96,3 +100,17 @@ def test_a_command_that_a_shell_would_have_to_split_is_refused() -> None:
             minidocker.run(command, net="none")
     with pytest.raises(UsageError, match="needs somebody who waits"):
         minidocker.run(["cat"], detach=True, input="x")  # type: ignore[call-overload]
+
+
+def test_a_helper_whose_caller_is_gone_before_it_said_go_does_nothing(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    request = os.memfd_create("request")
+    asked = {"do": "ps", "root": str(tmp_path / "root"), "caller": 1, "arguments": [], "given": {}, "extra": {"all": True, "filters": []}}
+    os.write(request, json.dumps(asked).encode())
+    with open(os.devnull) as null:
+        pid = calling.spawn("minidocker.api.serving", "serve", (null.fileno(), null.fileno(), null.fileno(), request, theirs.fileno()))
+    theirs.close()
+    os.close(request)
+    ours.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    assert not (tmp_path / "root").exists()
