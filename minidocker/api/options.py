@@ -47,6 +47,11 @@ class CreateOptions(TypedDict, total=False):
     env_file: Many
     expose: Many
     group_add: Many
+    health_cmd: Value
+    health_interval: Value
+    health_retries: Value
+    health_start_period: Value
+    health_timeout: Value
     hostname: Value
     init: Flag
     interactive: Flag
@@ -64,6 +69,7 @@ class CreateOptions(TypedDict, total=False):
     net: Many
     network: Many
     network_alias: Many
+    no_healthcheck: Flag
     oom_score_adj: Value
     pid: Value
     pidfile: Value
