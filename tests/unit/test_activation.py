@@ -278,7 +278,7 @@ def test_the_resident_monitor_takes_over_what_it_is_given_and_leaves_it(tmp_path
             os._exit(3)
         out, err = os.pipe(), os.pipe()
         os.write(out[1], b"out"); os.close(out[1]); os.close(err[1])
-        monitor.resident([str(child), str(os.pidfd_open(child)), str(out[0]), str(err[0]), "0", "1024", "2",
+        monitor.resident([str(child), str(os.pidfd_open(child)), str(out[0]), str(err[0]), "0", "-1", "1", "-1", "1024", "2",
                           {str(tmp_path / "log")!r}, {str(tmp_path / "run")!r}, *sys.argv[1:]])"""
     one = sockets.activation()
     given_ = ["1", *one.packed(), "/bin/sh", "-c", 'echo "$0 $1" > ' + str(tmp_path / "finished"), "tidy"]
