@@ -106,3 +106,13 @@ def update(call: Call) -> int:
     from minidocker.engine import updating
 
     return each(call.arguments, lambda reference: updating.update(host, reference, limits, call.teller()))
+
+
+def rename(call: Call) -> int:
+    """`rename`: nothing is printed."""
+    name = parse.name("NEW", call.arguments[1])
+    host = call.host()
+    from minidocker.engine import renaming
+
+    renaming.rename(host, call.arguments[0], name, call.teller())
+    return 0

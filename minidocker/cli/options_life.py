@@ -70,4 +70,7 @@ UPDATE = Command(
     examples=(("half a gigabyte and one processor, at once and from now on", "minidocker update -m 512m --cpus 1 web"),),
 )
 
-LIFE = (CREATE, PAUSE, UNPAUSE, WAIT, ATTACH, UPDATE)
+RENAME = Command("rename", "Call a container by another name", "life", "rename", (EXPLAIN,), "CONTAINER NEW", least=2, most=2,
+                 examples=(("its neighbours find it by that at once", "minidocker rename web front"),))  # fmt: skip
+
+LIFE = (CREATE, PAUSE, UNPAUSE, WAIT, ATTACH, UPDATE, RENAME)

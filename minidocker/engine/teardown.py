@@ -63,6 +63,7 @@ def finish(
     With `by_policy` its restart policy may have it wait to be started again: it is "restarting" then, and its run directory with the lock
     is left to whoever waits."""
     moving = _end_moves(host, record)
+    record.name = containers.name_of(host.state, record.id) or record.name  # who moved it may have renamed it, too
     try:
         return _finish(host, record, exit_code, finished, error, by_policy)
     finally:

@@ -15,7 +15,7 @@ import os
 
 from minidocker.errors import KernelError
 from minidocker.network.occupied import nameservers
-from minidocker.plan import FILESYSTEM, NETWORK, START, At, Step, quote
+from minidocker.plan import FILESYSTEM, NETWORK, START, At, Step, inline, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,6 +106,17 @@ def remove(directory: str, container_id: str, ips: Sequence[str]) -> None:
             pass
 
 
+def rename(directory: str, container_id: str, ips: Sequence[str], lines: str) -> None:
+    """Have `lines` (hosts_lines') in every file in place of the container's others with these addresses. Idempotent. In between it is found
+    by what it was called before and by what it is called now."""
+    kept = lines.encode().splitlines(keepends=True)
+    with _Locked(directory):
+        for path in _files(directory):
+            _append(path, lines.encode())
+            for ip in filter(None, ips):
+                _comment_out(path, f"{ip}\t".encode(), f" {container_id[:SHORT_ID]}\n".encode(), kept)
+
+
 def leave_private(path: str, directory: str, members: Sequence[tuple[str, str]]) -> None:
     """Make the lines of a network that its container has left comments in a private file: `members` (container id, address)."""
     with _Locked(directory):
@@ -166,16 +177,17 @@ def _open_locked(path: str) -> int:
     return fd
 
 
-def _comment_out(path: str, beginning: bytes, ending: bytes) -> None:
-    """Turn the lines with this beginning and ending into comments by one byte each: a reader sees the line or a comment, never a part of
-    it."""
+def _comment_out(path: str, beginning: bytes, ending: bytes, kept: Sequence[bytes] = ()) -> None:
+    """Turn the lines with this beginning and ending, but for those that are `kept`, into comments by one byte each: a reader sees the line
+    or a comment, never a part of it."""
     fd = _open_locked(path)
     try:
         content = os.pread(fd, os.fstat(fd).st_size, 0)
         at = content.find(b"\n" + beginning)
         while at != -1:
             end = content.find(b"\n", at + 1)
-            if content[at + 1 : end + 1].endswith(ending):
+            line = content[at + 1 : end + 1]
+            if line.endswith(ending) and line not in kept:
                 os.pwrite(fd, b"#", at + 1)
             at = content.find(b"\n" + beginning, at + 1)
         _compact(fd)
@@ -316,6 +328,59 @@ class UnnameNetns(Step):
 
     def apply(self, at: At) -> None:
         withdraw_netns(self.name, self.inode, self.pid)
+
+
+class RenameNetns(Step):
+    """That name by another: the container is called so from now on."""
+
+    title = NETWORK
+    why = "`ip netns exec` by its new name"
+
+    def __init__(self, old: str, new: str, inode: int, pid: int) -> None:
+        self.old = old
+        self.new = new
+        self.inode = inode
+        self.pid = pid
+
+    def shell(self) -> str:
+        old, new = (quote(f"{NETNS_DIRECTORY}/{name}") for name in (self.old, self.new))
+        return f'[ "$(readlink {old})" != "/proc/{self.pid}/ns/net" ] || rm {old}\n[ -e {new} ] || ln -s "/proc/{self.pid}/ns/net" {new}'
+
+    def apply(self, at: At) -> None:
+        withdraw_netns(self.old, self.inode, self.pid)
+        publish_netns(self.new, self.pid)
+
+    def undo(self, at: At) -> None:
+        withdraw_netns(self.new, self.inode, self.pid)
+        publish_netns(self.old, self.pid)
+
+
+class Rename(Step):
+    """A container's lines in the hosts files of a network by other names: `old` and `new` are hosts_lines'."""
+
+    title = FILESYSTEM
+    why = "its neighbours find it by its new name"
+
+    def __init__(self, directory: str, container_id: str, ips: Sequence[str], old: str, new: str) -> None:
+        self.directory = directory
+        self.container_id = container_id
+        self.ips = [ip for ip in ips if ip]
+        self.old = old
+        self.new = new
+
+    def shell(self) -> str:
+        out = " ".join(f"-e {quote(f'/^{ip}	.* {self.container_id[:SHORT_ID]}$/d')}" for ip in self.ips)
+        files = f"{quote(self.directory)}/{HOSTS}"
+        return f'for file in {files}*; do text=$(sed {out} "$file") && printf "%s\\n%s" "$text" {inline(self.new)} > "$file"; done'
+
+    def describe(self) -> str:
+        return f"rename {self.container_id[:SHORT_ID]} in `{self.directory}`"
+
+    def apply(self, at: At) -> None:
+        rename(self.directory, self.container_id, self.ips, self.new)
+
+    def undo(self, at: At) -> None:
+        rename(self.directory, self.container_id, self.ips, self.old)
 
 
 class Leave(Step):

@@ -248,7 +248,7 @@ def add_ports(state: State, id: str, published: list[Port]) -> None:
     for port in published:
         holder = port_holder(state, port, id)
         if holder:
-            who = f"container `{holder}`" if holder != _name(state, id) else "this container itself"
+            who = f"container `{holder}`" if holder != name_of(state, id) else "this container itself"
             raise ConflictError(
                 f"port {port.host_port}/{port.protocol} of {port.host_ip or 'all addresses'} is published by {who} already",
                 "choose another host port, or leave it out to have one chosen",
@@ -271,7 +271,8 @@ def port_holder(state: State, port: Port, asking: str = "") -> str:
     return holder[0] if holder else ""
 
 
-def _name(state: State, id: str) -> str:
+def name_of(state: State, id: str) -> str:
+    """What a container is called now, "" when it is gone."""
     row = state.row("SELECT name FROM containers WHERE id = ?", id)
     return row[0] if row else ""
 

@@ -380,3 +380,44 @@ def test_limits_that_contradict_each_other_change_nothing(md: Minidocker, busybo
     assert md.inspect("one")["HostConfig"] == before
     said = md("update", "--explain", "-m", "65m", "one", check=False)
     assert said.returncode == 0 and str(65 << 20) in said.stderr and id in said.stderr
+
+
+def test_a_renamed_container_is_found_by_its_new_name_at_once(md: Minidocker, busybox: Path) -> None:
+    md("network", "create", "back")
+    id = md.start("--name", "old", "--net", "br0:alias=db", "--net", "back", "--rootfs", busybox, "sleep", "1000")
+    md.start("--name", "one", "--rootfs", busybox, "sleep", "1000")
+    md.start("--name", "sharer", "--net", "container:old", "--rootfs", busybox, "sleep", "1000")
+    ip = listed(md, "old")["IP"].split(", ")[0]
+    assert md("exec", "one", "nslookup", "old", check=False).returncode == 0
+    said = md("rename", "--explain", "old", "new", check=False)
+    assert (said.returncode, said.stdout) == (0, "") and "/run/netns/new" in said.stderr and f"new db {id[:12]}" in said.stderr
+    hosts = md("exec", "one", "grep", "-v", "^#", "/etc/hosts").stdout
+    assert hosts.count(id[:12]) == 1 and f"{ip}\tnew db {id[:12]}" in hosts
+    assert md("exec", "new", "grep", "-c", f"^[^#].*new.*{id[:12]}", "/etc/hosts").stdout == "2\n", "in its own file, of both networks"
+    answer = md("exec", "one", "nslookup", "new", check=False)
+    assert answer.returncode == 0 and ip in answer.stdout
+    assert md("exec", "one", "nslookup", "old", check=False).returncode != 0
+    assert "new" in os.listdir("/run/netns") and "old" not in os.listdir("/run/netns")
+    assert listed(md, "new")["ID"] == id and md.inspect("new")["Name"] == "/new"
+    md("stop", "-t", "0", "sharer")
+    md("start", "sharer")
+    assert md.inspect("sharer")["HostConfig"]["NetworkMode"] == "container:new"
+    md("restart", "-t", "0", "new")
+    assert md("exec", "one", "nslookup", "new", check=False).returncode == 0
+    md("rm", "-f", "new", "sharer")
+    assert "new" not in os.listdir("/run/netns") and id[:12] not in md("exec", "one", "grep", "-v", "^#", "/etc/hosts").stdout
+
+
+def test_a_name_that_is_taken_or_wrong_is_refused_and_changes_nothing(md: Minidocker, busybox: Path) -> None:
+    md("create", "--name", "one", "--rootfs", busybox, "true")
+    md.start("--name", "two", "--rootfs", busybox, "sleep", "1000")
+    before = md("exec", "two", "cat", "/etc/hosts").stdout
+    assert "in use by container" in md.refused("rename", "two", "one", code=1)
+    assert "already" in md.refused("rename", "two", "two", code=1)
+    assert "no such container" in md.refused("rename", "three", "four", code=1)
+    md.refused("rename", "two", "a b", code=125)
+    assert md("exec", "two", "cat", "/etc/hosts").stdout == before and listed(md, "two")["State"] == "running"
+    md("rename", "one", "three")
+    assert listed(md, "three")["State"] == "created"
+    md("rename", "two", "one")
+    assert listed(md, "one")["State"] == "running"
