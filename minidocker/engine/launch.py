@@ -347,6 +347,11 @@ def planned(host: Host, request: RunRequest) -> tuple[Plan, Plan]:
             containers.insert(state, id, name, request, host.boot, time.time())
             links = leases.take(host, request, leases.Owner(id, name, hostname=request.hostname))
             record = containers.find(state, id)
+            afterwards = Plan()
+            if request.mounts:
+                from minidocker.engine import volumes
+
+                afterwards = volumes.unborn(host, id, request)
             raise _NotForReal
     except _NotForReal:
         network = wiring.planned_up(host, links)
@@ -360,7 +365,7 @@ def planned(host: Host, request: RunRequest) -> tuple[Plan, Plan]:
                     stdio=(0 if request.interactive or request.tty else -1, 1, 2))  # fmt: skip
     plan = files + network + wiring.answer(host, links, id, []) + launch.plan + naming(record, request)
     places = [(link.network, link.endpoint) for link in links]
-    return plan, Plan([End()]) + teardown.ended(host, record, places, files=True)
+    return plan, Plan([End()]) + teardown.ended(host, record, places, files=True) + afterwards
 
 
 class _NotForReal(Exception):

@@ -73,7 +73,8 @@ def stop(host: Host, reference: str, timeout: float | None, tell: Tell = silent)
     try:
         seconds = next((given for given in (timeout, record.request.stop_timeout) if given is not None), _STOP_TIMEOUT)
         plan = Plan([*_thawing(host, record), AskToEnd(host, record, pidfd, seconds)])
-        tell(lambda: plan + _monitors(host, record, files=record.request.remove), record.pid)
+        gone = record.request.remove
+        tell(lambda: plan + _monitors(host, record, gone) + (_volumes(host, record) if gone else Plan()), record.pid)
         host.event("container", "kill", record.id, record.name, **{**record.request.labels, "signal": str(record.request.stop_signal)})
         plan.run(At(pid=record.pid))
     finally:
@@ -124,13 +125,25 @@ def _monitors(host: Host, record: containers.Record, files: bool) -> Plan:
     return teardown.ended(host, record, wiring.places(host, record), files)
 
 
-def _removal(host: Host, record: containers.Record) -> Plan:
+def _removal(host: Host, record: containers.Record, volumes: bool) -> Plan:
     """All that is done to remove it, whoever does it."""
     if record.status == containers.RUNNING:
         from minidocker.runtime.namespaces import End
 
-        return Plan([End()]) + _monitors(host, record, files=True)
-    return Plan([rootfs.RemoveTree(host.data_directory(record.id), "its layer of the file system, its files and its log")])
+        plan = Plan([End()]) + _monitors(host, record, files=True)
+    else:
+        plan = Plan([rootfs.RemoveTree(host.data_directory(record.id), "its layer of the file system, its files and its log")])
+    return plan + _volumes(host, record) if volumes or record.request.remove else plan
+
+
+def _volumes(host: Host, record: containers.Record) -> Plan:
+    """The removal of those that go with it."""
+    if not record.request.mounts:
+        return Plan()
+    from minidocker.engine.volumes import removal
+    from minidocker.storage.volumes import alone
+
+    return removal(host, alone(host.state, record.id))
 
 
 def for_good(host: Host, record: containers.Record) -> containers.Record:
@@ -149,7 +162,7 @@ def remove(host: Host, reference: str, force: bool, tell: Tell = silent, volumes
     if not force and record.status in (containers.CREATING, containers.RUNNING, containers.RESTARTING):
         does = "is restarting" if record.status == containers.RESTARTING else "is running"
         raise StateError(f"container `{record.name}` {does}", f"minidocker stop {record.name}, or rm -f")
-    tell(lambda: _removal(host, record), record.pid)
+    tell(lambda: _removal(host, record, volumes), record.pid)
     deadline = time.monotonic() + _KILL_TIMEOUT
     while not _remove_ended(host, record.id, volumes):
         if time.monotonic() > deadline:
@@ -195,7 +208,7 @@ def _end_together(host: Host, references: list[str], tell: Tell, volumes: bool) 
             continue
         pidfd = _monitor(host, record)
         if pidfd >= 0:
-            tell(lambda record=record: _removal(host, record), record.pid)
+            tell(lambda record=record: _removal(host, record, volumes), record.pid)
             if volumes and record.request.mounts:
                 record.request.remove = True  # whoever finishes it takes its anonymous volumes away then, too
                 containers.set_request(host.state, record.id, record.request)

@@ -83,6 +83,13 @@ def take(state: State, id: str, request: RunRequest) -> None:
             volumes.take(state, id, name, anonymous=len(name) == 64 and not set(name) - set("0123456789abcdef"))
 
 
+def unborn(host: Host, id: str, request: RunRequest) -> Plan:
+    """What takes away the volumes that a run would make without a name; in a transaction that is rolled back."""
+    there = {volume.name for volume in volumes.every(host.state)}
+    take(host.state, id, request)
+    return removal(host, [name for name in volumes.alone(host.state, id) if name not in there])
+
+
 def plan(host: Host, id: str, request: RunRequest, view: rootfs.View) -> Plan:
     """What makes a container's volumes ready."""
     # a volume is filled for a new container alone: one whose layers have never been mounted
@@ -135,6 +142,11 @@ class Fill(Step):
             return -1
         finally:
             os.close(root)
+
+
+def removal(host: Host, names: list[str]) -> Plan:
+    """What takes volumes away, said."""
+    return Plan(rootfs.RemoveTree(volumes.directory(host.root, name), "an anonymous volume that no other container has") for name in names)
 
 
 def forget(host: Host, id: str) -> list[str]:

@@ -108,6 +108,14 @@ def condemn(state: State, name: str) -> None:
         state.change("UPDATE volumes SET removing = 1 WHERE name = ?", volume.name)
 
 
+def alone(state: State, id: str) -> list[str]:
+    """The anonymous volumes that the container alone has."""
+    return [name for (name,) in state.rows(
+        "SELECT v.name FROM volumes v JOIN volume_uses u ON u.volume = v.name WHERE u.container = ?1 AND v.anonymous "
+        "AND NOT EXISTS (SELECT 1 FROM volume_uses o WHERE o.volume = v.name AND o.container <> ?1)", id,
+    )]  # fmt: skip
+
+
 def delete_container(state: State, id: str) -> None:
     """Forget a container; the anonymous volumes that no other has are marked as about to be removed."""
     with state.transaction():

@@ -235,3 +235,19 @@ def test_a_script_makes_the_volume(md: Minidocker, tree: Path, tmp_path: Path) -
     done = subprocess.run(["bash", path], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.split()) == (0, ["file", "sub"]), done.stderr
     assert sorted(os.listdir(md.root / "volumes/data/_data")) == ["file", "sub"]
+    kept = md("volume", "create").stdout.strip()
+    words = ("--net", "none", "--rootfs", tree, "-v", "/seed", "-v", f"{kept}:/kept", "ls", "/seed")
+    path.write_text(md.run("--dry-run", *words).stdout)
+    assert subprocess.run(["bash", path], capture_output=True, text=True, timeout=60, check=True).stdout.split() == ["file", "sub"]
+    assert sorted(os.listdir(md.root / "volumes")) == sorted(["data", kept]), "what had no name goes with the container"
+
+
+def test_explain_tells_of_the_volumes_that_go(md: Minidocker, options: tuple[object, ...]) -> None:
+    md.run("--name", "one", *options, "-v", "/data", "-v", "named:/n", "true")
+    place = md.root / "volumes" / next(name for name in names(md) if name != "named")
+    done = md("rm", "--explain", "-v", "one", check=False)
+    assert done.returncode == 0 and f"rm -rf {place}" in done.stderr and "volumes/named" not in done.stderr and not place.exists()
+    md.start("--rm", "--name", "two", *options, "-v", "/data", "sleep", "1000")
+    place = md.root / "volumes" / volume_of(md, "two")
+    done = md("stop", "-t", "0", "--explain", "two", check=False)
+    assert done.returncode == 0 and f"rm -rf {place}" in done.stderr and not place.exists()
