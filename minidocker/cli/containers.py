@@ -123,9 +123,12 @@ def kill(call: Call) -> int:
 def remove(call: Call) -> int:
     """`rm`: each container's name as it is gone."""
     host = call.host()
+    from minidocker.cli.progress import Progress
     from minidocker.engine import lifecycle
 
-    return each(call.arguments, lifecycle.remover(host, call.arguments, call.flag("force"), call.teller(), call.flag("volumes")))
+    with Progress(lambda: f"ending {len(call.arguments)} containers"):  # all that run at once, with -f
+        one = lifecycle.remover(host, call.arguments, call.flag("force"), call.teller(), call.flag("volumes"))
+    return each(call.arguments, one)
 
 
 def inspect(call: Call) -> int:
