@@ -7,7 +7,7 @@ from minidocker.engine import reconcile
 from minidocker.engine.host import Host
 from minidocker.engine.turn import Turn
 from minidocker.errors import ConflictError, StateError
-from minidocker.network import names
+from minidocker.network import names, renames
 from minidocker.plan import At, Plan, Step, silent
 from minidocker.storage import containers
 
@@ -53,9 +53,9 @@ def _steps(host: Host, record: containers.Record, name: str) -> list[Step]:
     for place in containers.endpoints(host.state, record).get(record.id, []):
         ips = [place.ip, place.ip6]
         old, new = (names.hosts_lines(ips, called, place.aliases, record.id) for called in (record.name, name))
-        steps.append(names.Rename(host.names_directory(place.network), record.id, ips, old, new))
+        steps.append(renames.Rename(host.names_directory(place.network), record.id, ips, old, new))
     if record.request.mode != "host":
-        steps.append(names.RenameNetns(record.name, name, record.netns, record.pid))
+        steps.append(renames.RenameNetns(record.name, name, record.netns, record.pid))
     return steps
 
 

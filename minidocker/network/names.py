@@ -15,7 +15,7 @@ import os
 
 from minidocker.errors import KernelError
 from minidocker.network.occupied import nameservers
-from minidocker.plan import FILESYSTEM, NETWORK, START, At, Step, inline, quote
+from minidocker.plan import FILESYSTEM, NETWORK, START, At, Step, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -328,59 +328,6 @@ class UnnameNetns(Step):
 
     def apply(self, at: At) -> None:
         withdraw_netns(self.name, self.inode, self.pid)
-
-
-class RenameNetns(Step):
-    """That name by another: the container is called so from now on."""
-
-    title = NETWORK
-    why = "`ip netns exec` by its new name"
-
-    def __init__(self, old: str, new: str, inode: int, pid: int) -> None:
-        self.old = old
-        self.new = new
-        self.inode = inode
-        self.pid = pid
-
-    def shell(self) -> str:
-        old, new = (quote(f"{NETNS_DIRECTORY}/{name}") for name in (self.old, self.new))
-        return f'[ "$(readlink {old})" != "/proc/{self.pid}/ns/net" ] || rm {old}\n[ -e {new} ] || ln -s "/proc/{self.pid}/ns/net" {new}'
-
-    def apply(self, at: At) -> None:
-        withdraw_netns(self.old, self.inode, self.pid)
-        publish_netns(self.new, self.pid)
-
-    def undo(self, at: At) -> None:
-        withdraw_netns(self.new, self.inode, self.pid)
-        publish_netns(self.old, self.pid)
-
-
-class Rename(Step):
-    """A container's lines in the hosts files of a network by other names: `old` and `new` are hosts_lines'."""
-
-    title = FILESYSTEM
-    why = "its neighbours find it by its new name"
-
-    def __init__(self, directory: str, container_id: str, ips: Sequence[str], old: str, new: str) -> None:
-        self.directory = directory
-        self.container_id = container_id
-        self.ips = [ip for ip in ips if ip]
-        self.old = old
-        self.new = new
-
-    def shell(self) -> str:
-        out = " ".join(f"-e {quote(f'/^{ip}	.* {self.container_id[:SHORT_ID]}$/d')}" for ip in self.ips)
-        files = f"{quote(self.directory)}/{HOSTS}"
-        return f'for file in {files}*; do text=$(sed {out} "$file") && printf "%s\\n%s" "$text" {inline(self.new)} > "$file"; done'
-
-    def describe(self) -> str:
-        return f"rename {self.container_id[:SHORT_ID]} in `{self.directory}`"
-
-    def apply(self, at: At) -> None:
-        rename(self.directory, self.container_id, self.ips, self.new)
-
-    def undo(self, at: At) -> None:
-        rename(self.directory, self.container_id, self.ips, self.old)
 
 
 class Leave(Step):
