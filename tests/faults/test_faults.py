@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -128,13 +128,10 @@ class Scene:
 
     def settle(self) -> None:
         """`ps` is the one command. What it shows to run is whole; of what it does not only the record is left."""
-        self.injector.rest()
-        shown = self.md("ps", "-a", "--format", "json", check=False)
-        assert shown.returncode == 0, shown.stderr
-        rows = json.loads(shown.stdout or "[]")
-        running = [row for row in rows if row["State"] == "running"]
+        rows, running, monitors = self.look()
+        if running and not monitors:  # it was about to end when it was looked at, and has by now
+            rows, running, monitors = self.look()
         assert {row["State"] for row in rows} <= {"running", "exited"}, rows
-        monitors = [line for line in map(command_line, self.family.orphans()) if " resident " in line]
         assert len(running) == len(monitors), "a container runs if and only if its monitor lives"
         if running:
             self.assert_whole(running[0]["Networks"])
@@ -144,6 +141,15 @@ class Scene:
                 self.md("start", "victim")
                 self.assert_whole(self.md.ps()[0]["Networks"])
         self.clear()
+
+    def look(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+        """The rows of `ps -a`, those of them that run, and the monitors that watch."""
+        self.injector.rest()
+        shown = self.md("ps", "-a", "--format", "json", check=False)
+        assert shown.returncode == 0, shown.stderr
+        rows = json.loads(shown.stdout or "[]")
+        monitors = [line for line in map(command_line, self.family.orphans()) if " resident " in line]
+        return rows, [row for row in rows if row["State"] == "running"], monitors
 
     def assert_whole(self, networks: str) -> None:
         """It answers where it is published, runs what it is told to, and has an interface in each network that its record speaks of."""
