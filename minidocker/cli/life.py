@@ -116,3 +116,12 @@ def rename(call: Call) -> int:
 
     renaming.rename(host, call.arguments[0], name, call.teller())
     return 0
+
+
+def top(call: Call) -> int:
+    """`top`: what ps(1) says of the container's processes."""
+    host = call.host()
+    from minidocker.engine import processes
+
+    output.say_text(processes.top(host, call.arguments[0], call.arguments[1:]))
+    return 0

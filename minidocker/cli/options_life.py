@@ -73,4 +73,17 @@ UPDATE = Command(
 RENAME = Command("rename", "Call a container by another name", "life", "rename", (EXPLAIN,), "CONTAINER NEW", least=2, most=2,
                  examples=(("its neighbours find it by that at once", "minidocker rename web front"),))  # fmt: skip
 
-LIFE = (CREATE, PAUSE, UNPAUSE, WAIT, ATTACH, UPDATE, RENAME)
+TOP = Command(
+    "top",
+    "Show the processes of a container, as ps does",
+    "life",
+    "top",
+    (),
+    "CONTAINER [COLUMN...|PS-OPTION...]",
+    least=1,
+    most=-1,
+    interspersed=False,
+    examples=(("columns of ps", "minidocker top web pid,user,rss args"), ("options of ps", "minidocker top web aux")),
+)
+
+LIFE = (CREATE, PAUSE, UNPAUSE, WAIT, ATTACH, UPDATE, RENAME, TOP)

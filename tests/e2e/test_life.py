@@ -421,3 +421,27 @@ def test_a_name_that_is_taken_or_wrong_is_refused_and_changes_nothing(md: Minido
     assert listed(md, "three")["State"] == "created"
     md("rename", "two", "one")
     assert listed(md, "one")["State"] == "running"
+
+
+def test_top_shows_its_processes_as_ps_does(md: Minidocker, busybox: Path) -> None:
+    md.start("--name", "one", "--net", "none", "--rootfs", busybox, "sh", "-c", "sleep 1001 & exec sleep 1000")
+    md.start("--name", "two", "--net", "none", "--rootfs", busybox, "sleep", "1002")
+    md("exec", "-d", "one", "sleep", "1003")
+    pid = md.inspect("one")["State"]["Pid"]
+    poll(lambda: "sleep 1001" in md("top", "one").stdout, "both run")
+    heading, *lines = md("top", "one").stdout.splitlines()
+    assert heading.split()[:3] == ["UID", "PID", "PPID"]
+    assert sorted(line.split(None, 7)[7] for line in lines) == ["sleep 1000", "sleep 1001", "sleep 1003"]
+    assert str(pid) in [line.split()[1] for line in lines]
+    for words in (("pid,args",), ("pid", "args")):
+        heading, *lines = md("top", "one", *words).stdout.splitlines()
+        assert heading.split() == ["PID", "COMMAND"] and f"{pid} sleep 1000" in [line.strip() for line in lines] and len(lines) == 3
+    assert md("top", "one", "comm").stdout == "COMMAND\n" + 3 * "sleep\n"
+    assert md("top", "one", "aux").stdout.splitlines()[0].split()[:2] == ["USER", "PID"]
+    assert len(md("top", "one", "-eo", "user,pid").stdout.splitlines()) == 4
+    assert "no column PID" in md.refused("top", "one", "-eo", "user", code=125)
+    assert "ps --no-such" in md.refused("top", "one", "--no-such", code=125)
+    md("pause", "one")
+    assert len(md("top", "one").stdout.splitlines()) == 4
+    md("stop", "-t", "0", "one")
+    assert "exited" in md.refused("top", "one", code=1)

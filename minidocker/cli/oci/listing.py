@@ -109,7 +109,7 @@ def _format(call: Call) -> str:
 
 def processes(call: Call) -> int:
     """The processes of a container: their pids in JSON, or what ps(1) says of them, with the PS-OPTIONs given."""
-    from minidocker.kernel import cgroups, process
+    from minidocker.kernel import cgroups, procps
 
     wanted = _format(call)
     with surroundings.store(call).find(call.arguments[0]) as home:
@@ -120,17 +120,7 @@ def processes(call: Call) -> int:
     if wanted == "json":
         output.say(fastjson.dumps(pids))
         return 0
-    words = call.arguments[1:] or ["-ef"]
-    code, listed, error = process.run_tool(["ps", *words])
-    if code:
-        raise UsageError(f"ps {' '.join(words)}: {error.decode(errors='replace').strip().splitlines()[0] if error else f'exit {code}'}")
-    lines = listed.decode(errors="surrogateescape").splitlines()
-    columns = lines[0].split() if lines else []
-    if "PID" not in columns:
-        raise UsageError(f"ps {' '.join(words)} shows no column PID, by which the container's processes are known")
-    column = columns.index("PID")
-    kept = [line for line in lines[1:] if line.split()[column : column + 1] and line.split()[column] in map(str, pids)]
-    output.say_text("".join(f"{line}\n" for line in (lines[0], *kept)))
+    output.say_text(procps.options(pids, call.arguments[1:] or ["-ef"]))
     return 0
 
 
