@@ -51,7 +51,7 @@ def test_all_but_what_was_on_the_damaged_pages_is_saved(path: Path) -> None:
     aside, saved = salvage.restore(str(path))
     assert salvage.damage(str(path)) == ""
     found = names(path)
-    assert len(found) == saved["containers"] and MANY / 2 < len(found) < MANY, saved
+    assert len(found) == saved["containers"] and MANY / 3 < len(found) <= MANY, saved
     assert saved["networks"] == 1
     assert Path(aside).read_bytes() == damaged, "what was there is kept as it was"
     state = State(str(path))
