@@ -31,6 +31,7 @@ def rename(host: Host, reference: str, name: str, tell: Tell = silent) -> None:
             _rename(host, record, name, tell)
     else:
         raise StateError(f"container `{record.name}` is {record.status}", "try again in a moment")
+    host.event("container", "rename", record.id, name, **{**record.request.labels, "oldName": record.name})
 
 
 def _rename(host: Host, record: containers.Record, name: str, tell: Tell) -> None:

@@ -61,6 +61,13 @@ def test_connecting_a_running_container(md: Minidocker, busybox: Path) -> None:
     assert {event["Actor"]["Attributes"]["container"] for event in events} == {id}
 
 
+def test_renaming(md: Minidocker, root: list[object]) -> None:
+    id = md.start("--name", "old", *root, "sleep", "1000")
+    md("rename", "old", "new")
+    [event] = past(md, "-f", "event=rename")
+    assert event["Actor"] == {"ID": id, "Attributes": {"name": "new", "oldName": "old"}}
+
+
 def test_filters(md: Minidocker, root: list[object]) -> None:
     id = md.start("--name", "a", "-l", "x=1", *root, "true")
     md.start("--name", "b", "-l", "x=2", *root, "true")
