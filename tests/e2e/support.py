@@ -224,6 +224,8 @@ class Terminal:
     """A command on a terminal of its own, as a user sits before one: what it shows is in `shown`, CRLF as it came."""
 
     def __init__(self, argv: list[str], rows: int = 24, columns: int = 80, **options: Any) -> None:
+        # readline, which pytest loads, sets COLUMNS and LINES for children behind os.environ's back
+        options.setdefault("env", {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")})
         self.master, slave = pty.openpty()
         self.resize(rows, columns)
         self.before = termios.tcgetattr(slave)
