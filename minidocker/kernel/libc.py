@@ -86,6 +86,15 @@ def syscall(number: int, *arguments: Any) -> int:
     return _syscall(c_long(number), *(c_long(a) if isinstance(a, int) else a for a in arguments))
 
 
+def go_home(namespace: int, kind: int) -> None:
+    """setns(2) to where the thread came from; tried once more where it fails (for want of memory), as all that this thread did then would
+    be done in somebody else's namespace, and what it takes back be left here. Raises OSError."""
+    try:
+        setns(namespace, kind)
+    except OSError:
+        setns(namespace, kind)
+
+
 def syscall_holding_gil(number: int, *arguments: Any) -> int:
     """`syscall`, without letting go of the interpreter's lock: for clone."""
     return _syscall_holding_gil(c_long(number), *(c_long(a) if isinstance(a, int) else a for a in arguments))

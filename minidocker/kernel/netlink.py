@@ -290,7 +290,7 @@ def _open_in(netns_fd: int, protocol: int) -> socket:
         try:
             return _open(protocol)
         finally:
-            libc.setns(home, CLONE_NEWNET)
+            libc.go_home(home, CLONE_NEWNET)
     finally:
         os.close(home)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from minidocker.kernel import namespaces
+from minidocker.kernel import libc, namespaces
 
 
 class Visit:
@@ -22,5 +22,5 @@ class Visit:
             namespaces.setns(self._netns, namespaces.NEWNET)
 
     def __exit__(self, *_: object) -> None:
-        namespaces.setns(self._home, namespaces.NEWNET)
+        libc.go_home(self._home, namespaces.NEWNET)
         os.close(self._home)

@@ -58,6 +58,6 @@ def write_in(netns: int, values: Iterable[tuple[str, str]]) -> None:
             for name, value in values:
                 write(name, value)
         finally:
-            libc.setns(home, _CLONE_NEWNET)
+            libc.go_home(home, _CLONE_NEWNET)
     finally:
         os.close(home)

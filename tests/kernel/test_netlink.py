@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 from _socket import AF_INET, AF_INET6, AF_UNSPEC
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pyroute2 import IPRoute
 
 from minidocker.errors import KernelError, UnsupportedError
-from minidocker.kernel import nftables
+from minidocker.kernel import libc, nftables
 from minidocker.kernel import rtnetlink as rt
 from minidocker.kernel.netlink import Message, Socket
 from minidocker.kernel.nftables import NftError
@@ -153,6 +153,23 @@ def test_a_veth_straight_into_another_namespace(bridge: rt.Link, elsewhere: int)
         assert [rt.Link(body).name for body in there.dump(rt.links_dump())] == ["lo", "eth0"]
     near = pretend.ip("link show vt0")[0]
     assert (near["address"], near["mtu"], near["master"]) == (MAC, 1400, "brt")
+
+
+def test_the_way_home_is_tried_again(elsewhere: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stayed in the other namespace would do there what he does next."""
+    home = os.stat("/proc/thread-self/ns/net").st_ino
+    met: list[int] = []
+
+    def setns(namespace: int, kind: int, real: Callable[[int, int], int] = libc.setns) -> int:
+        if os.fstat(namespace).st_ino == home and not met:
+            met.append(namespace)
+            raise OSError(errno.ENOMEM, "no memory")
+        return real(namespace, kind)
+
+    monkeypatch.setattr(libc, "setns", setns)
+    with Socket(elsewhere):
+        pass
+    assert met and os.stat("/proc/thread-self/ns/net").st_ino == home
 
 
 def test_dumps_are_what_pyroute2_finds(bridge: rt.Link) -> None:
