@@ -34,9 +34,10 @@ class Runtime:
         return [*self.argv, "--root", str(self.root), *map(str, words)]
 
     def __call__(self, *words: object, timeout: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run it to its end and return what it printed: into files, as a container that stays would hold pipes open."""
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
-            settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": error, **options}
+        """Run it to its end and return what it printed: into files, as a container that stays would hold pipes open. Its stdin is an empty
+        file: crun gives what it is to the container's user, and that would be the machine's /dev/null."""
+        with tempfile.TemporaryFile() as nothing, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
+            settings: dict[str, Any] = {"stdin": nothing, "stdout": out, "stderr": error, **options}
             done = subprocess.run(self.line(*words), timeout=timeout, **settings)
             out.seek(0)
             error.seek(0)
