@@ -82,8 +82,11 @@ def test_what_is_no_option_is_refused(given: dict[str, Any], message: str, hint:
 def test_what_type_checkers_are_told_is_what_the_table_has(typed: Any, command: options.Command) -> None:
     by_kind = {options.FLAG: keywords.Flag, options.VALUE: keywords.Value, options.LIST: keywords.Many}
     table = {name[2:].replace("-", "_"): by_kind[option.kind] for option in command.options for name in option.names}
-    for name, type_ in typing.get_type_hints(typed).items():
+    told = typing.get_type_hints(typed)
+    for name, type_ in told.items():
         assert table[name] == type_, name
+    # `detach` and `input`, which is `interactive`, are parameters of their own; the others mean nothing to a program
+    assert {option.key for option in command.options} - set(told) <= {"detach", "interactive", "detach_keys", "dry_run", "explain"}
 
 
 def test_errors_come_back_as_they_were_raised() -> None:
