@@ -77,8 +77,13 @@ class Crash:
         poll(lambda: self.command.poll() is not None, "the command has ended")
         self.family.mine.discard(self.command.pid)
         # a monitor that was left alive ends what it has begun, by itself; a container that runs goes on
-        poll(lambda: all(" resident " in command_line(pid) for pid in self.family.orphans()), "monitors end or watch")
+        poll(lambda: all(map(watches, self.family.orphans())), "monitors end or watch")
         return phase
+
+
+def watches(pid: int) -> bool:
+    """Whether it is a monitor that watches: one whose container has just ended is about to write that down, and then to go."""
+    return " resident " in command_line(pid) and any(map(is_alive, children(pid)))
 
 
 def settle(md: Minidocker, family: Family, before: Picture) -> None:
