@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1
 _PATIENCE = 2.0  # seconds for a cgroup to go once its unit has stopped
+# What starts after these is stopped before them when the host goes down: while a container ends it has its files, and its monitor, which
+# writes down how, has ours, though /opt or /var be mounts of their own.
+_MOUNTS = ["local-fs.target", "remote-fs.target"]
 _STOP_MICROSECONDS = 10_000_000  # between TERM and KILL when systemd itself stops it, at a shutdown for instance: what `stop` gives, too
 
 
@@ -67,7 +70,7 @@ def _found(face: Face) -> str:
 
 _FIXED: list[Property] = [
     ("Description", "s", "minidocker container"), ("Delegate", "b", True), ("CollectMode", "s", "inactive-or-failed"),
-    ("TimeoutStopUSec", "t", _STOP_MICROSECONDS),
+    ("TimeoutStopUSec", "t", _STOP_MICROSECONDS), ("After", "as", _MOUNTS),
     ("MemoryAccounting", "b", True), ("IOAccounting", "b", True), ("TasksAccounting", "b", True), ("CPUAccounting", "b", True),
 ]  # fmt: skip
 _SLICE: list[Property] = [("Description", "s", "minidocker containers"), ("StopWhenUnneeded", "b", True)]
@@ -85,7 +88,7 @@ class StartScope(Step):
         self.keeper = 0
 
     def shell(self) -> str:
-        shown = [entry for entry in self.scope.properties if entry[0] not in ("Slice", "CollectMode")]
+        shown = [entry for entry in self.scope.properties if entry[0] not in ("Slice", "CollectMode", "After")]
         options = "".join(f" \\\n  -p {quote(word)}" for word in unitproperties.said(shown))
         slice = next(value for name, _, value in self.scope.properties if name == "Slice")
         slices = _slices_shell(self.scope.own) if self.scope.own else ""
@@ -172,7 +175,7 @@ def move_monitor(face: Face, name: str, own: str, pid: int) -> None:
     slice = os.path.basename(os.path.dirname(own))
     properties: list[Property] = [
         ("Description", "s", "minidocker monitor"), ("Slice", "s", slice), ("CollectMode", "s", "inactive-or-failed"),
-        ("Before", "as", [unit]), ("PIDs", "au", [pid]),
+        ("Before", "as", [unit]), ("After", "as", _MOUNTS), ("PIDs", "au", [pid]),
     ]  # fmt: skip
     monitor = f"{unit.removesuffix('.scope')}-monitor.scope"
     try:

@@ -249,6 +249,20 @@ def test_a_scope_is_kept_by_a_process_of_ours_until_the_container_s_is_in_it(fac
     assert len(fake.said) == 4, "what is gone is not asked for again"
 
 
+def test_file_systems_stay_until_the_container_and_its_monitor_have_ended(
+    face: Face, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What starts after them stops before them: else /opt, a mount of its own, is gone before a monitor can write down the end."""
+    asked: dict[str, dict[str, Any]] = {}
+    monkeypatch.setattr(fake, "start_transient", lambda _, unit, properties, also: asked.update({unit: {n: v for n, _, v in properties}}))
+    place = managers.place(face, "systemd", "ab12", "77", "")
+    place.manager.move_monitor(place.name, place.own, os.getpid())
+    container = scope.Scope(face, place.name, {}, place.own)
+    both = asked["minidocker-77-monitor.scope"], {name: value for name, _, value in container.properties}
+    assert [one["After"] for one in both] == [["local-fs.target", "remote-fs.target"]] * 2
+    assert both[0]["Before"] == ["minidocker-77.scope"], "and the monitor outlives its container"
+
+
 @pytest.mark.parametrize(("error", "kind", "says"), [
     (DBusError("org.freedesktop.systemd1.UnitExists", "x"), ConflictError, "systemd has a unit a-1.scope already"),
     (DBusError("org.freedesktop.DBus.Error.InvalidArgs", "Value bad"), MinidockerError, "have systemd start a-1.scope: Value bad"),
