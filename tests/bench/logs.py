@@ -87,7 +87,7 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="minidocker-bench-", dir="/var/tmp"))
     try:
         print(measure(work, rounds, size * MB))
-        print(f"\nMedians of {rounds} turns of {size} MB in lines of {len(LINE) + 1} bytes, from the start of the container on. {machine(())}.")
+        print(f"\nMedians of {rounds} turns of {size} MB in lines of {len(LINE) + 1} bytes, the container's start included. {machine(())}.")
     finally:
         remove_cgroups()
         shutil.rmtree(work)
