@@ -217,7 +217,7 @@ class Stage:
             effects = self.injector.effects(self.file, *self.connect)
             self.md(*self.disconnect)
         pid = effects[0].split()[0]
-        return max(int(line.split()[1]) for line in effects if line.split()[0] == pid)
+        return max(int(line.split()[1]) for line in effects if line.split()[0] == pid and "< containers.connected <" in line)
 
     def picture(self) -> Picture:
         """Of the machine, and of the victim from inside. Of its hosts file only what counts."""
