@@ -5,11 +5,10 @@ from __future__ import annotations
 import _signal
 import _struct as struct
 import os
-import select
 
 from minidocker.engine.monitor import CHUNK
 from minidocker.errors import MinidockerError, TargetNotExecutable, TargetNotFound
-from minidocker.kernel.terminal import catch_signals, raw_terminal, window_size
+from minidocker.kernel.terminal import catch_signals, raw_terminal, wait, window_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,11 +72,7 @@ class Client:
             if self.tty:
                 self._send_size()
             while self.exit_code is None:
-                poll = select.poll()
-                poll.register(self.socket, select.POLLIN)
-                if self.reads_stdin and self.may_send:
-                    poll.register(0, select.POLLIN)
-                for descriptor, _ in poll.poll():
+                for descriptor in wait(self.socket.fileno(), *([0] if self.reads_stdin and self.may_send else [])):
                     if descriptor == 0:
                         self._read_stdin()
                     else:

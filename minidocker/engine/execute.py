@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _signal
 import os
-import select
 import sys
 
 from minidocker.engine import client, prepare, reconcile
@@ -145,12 +144,9 @@ class Streams:
         for descriptor in set(self.ends) - {0, 1, 2}:
             os.close(descriptor)
         while True:
-            poll = select.poll()
-            for descriptor in (pidfd, *self.outputs):
-                poll.register(descriptor, select.POLLIN)
-            if self.stdin >= 0:
-                poll.register(*((self.stdin, select.POLLOUT) if self.waiting else (0, select.POLLIN)))
-            ready = {descriptor for descriptor, _ in poll.poll()}
+            feeds = self.stdin >= 0
+            reading = (0,) if feeds and not self.waiting else ()
+            ready = terminal.wait(pidfd, *self.outputs, *reading, writing=(self.stdin,) if feeds and self.waiting else ())
             for descriptor in [d for d in self.outputs if d in ready or pidfd in ready]:
                 self._show(descriptor, capacity(descriptor) if pidfd in ready else 1)
             if pidfd in ready:
@@ -225,10 +221,7 @@ def _relay(entry: Entry, request: ExecRequest, write: Callable[[int, bytes], Non
     reads_stdin = request.interactive
     try:
         while True:
-            poll = select.poll()
-            for descriptor in (entry.terminal, entry.pidfd, *([0] if reads_stdin else [])):
-                poll.register(descriptor, select.POLLIN)
-            ready = {descriptor for descriptor, _ in poll.poll()}
+            ready = terminal.wait(entry.terminal, entry.pidfd, *([0] if reads_stdin else []))
             if entry.terminal in ready and _show(entry, write):
                 continue  # all it wrote before it ended is shown before its end is looked at
             if entry.pidfd in ready:

@@ -6,6 +6,7 @@ import _signal
 import _struct as struct
 import fcntl
 import os
+import select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _TIOCGWINSZ = 0x5413
 _TIOCSWINSZ = 0x5414
+_signalled = -1  # where each signal leaves a byte, once `catch_signals` was called
 FORWARDED_SIGNALS = (
     _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGALRM, _signal.SIGCONT,
 )  # fmt: skip
@@ -25,11 +27,35 @@ def hold_signals() -> None:
 
 
 def catch_signals(handler: Callable[[int, Any], None]) -> None:
-    """Have `handler` called for every signal that is forwarded; SIGHUP is none of them under nohup(1). Those that were held come now."""
+    """Have `handler` called for every signal that is forwarded; SIGHUP is none of them under nohup(1). Those that were held come now.
+
+    Whoever waits for descriptors from here on does so by `wait`."""
+    global _signalled
+    if _signalled < 0:
+        _signalled, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in FORWARDED_SIGNALS:
         if number != _signal.SIGHUP or _signal.getsignal(number) != _signal.SIG_IGN:
             _signal.signal(number, handler)
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, FORWARDED_SIGNALS)
+
+
+def wait(*descriptors: int, writing: tuple[int, ...] = ()) -> set[int]:
+    """Those of `descriptors` that can be read or have come to their end, and of `writing` that take more; none when it was a signal that
+    ended the waiting.
+
+    A signal that arrives just before poll(2) would interrupt nothing, and its handler, which is called between two steps of the
+    interpreter, would wait until something else happens: so each leaves a byte in a pipe (signal(3py), set_wakeup_fd)."""
+    poll = select.poll()
+    for descriptor in (*descriptors, *([_signalled] if _signalled >= 0 else [])):
+        poll.register(descriptor, select.POLLIN)
+    for descriptor in writing:
+        poll.register(descriptor, select.POLLOUT)
+    ready = {descriptor for descriptor, _ in poll.poll()}
+    if _signalled in ready:
+        os.read(_signalled, 4096)
+        ready.remove(_signalled)
+    return ready
 
 
 def raw_terminal() -> Callable[[], None] | None:

@@ -6,7 +6,6 @@ import _signal
 import _socket
 import _struct as struct
 import os
-import select
 
 from minidocker.cli import output
 from minidocker.errors import KernelError, UsageError
@@ -70,6 +69,8 @@ def carry(pid: int, pidfd: int, terminal: int) -> int:
 
     user.catch_signals(forward)
     if terminal < 0:
+        while pidfd not in user.wait(pidfd):
+            pass
         return _wait(pid)
     _resize(terminal)
     _signal.signal(_signal.SIGWINCH, lambda number, frame: _resize(terminal))
@@ -91,10 +92,7 @@ def _relay(terminal: int, pidfd: int) -> None:
     """Carry bytes until the process has ended and what it wrote is shown."""
     reads_stdin = True
     while True:
-        poll = select.poll()
-        for descriptor in (terminal, pidfd, *([0] if reads_stdin else [])):
-            poll.register(descriptor, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll()}
+        ready = user.wait(terminal, pidfd, *([0] if reads_stdin else []))
         if terminal in ready and _show(terminal, pidfd):
             continue
         if pidfd in ready:
