@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from minidocker.api.calling import Expired
+from minidocker.api.handle import Handle
 from minidocker.api.options import given
 from minidocker.api.result import Result
 from minidocker.cli import options
@@ -16,33 +17,18 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
-    from minidocker.api.client import Client
     from minidocker.api.options import ExecOptions
 
 
-class Container:
+class Container(Handle):
     """`id` in full, `name`. What changes while it lives is asked for each time: `ip`, `status`, `inspect()`.
 
     As a context manager it is removed at the end with its anonymous volumes, killed where it still runs."""
 
-    __slots__ = ("_client", "id", "name")
-
-    def __init__(self, client: Client, id: str, name: str) -> None:
-        self._client = client
-        self.id = id
-        self.name = name
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"Container({self.name!r}, id={self.id[:12]!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Container) and self.id == other.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __enter__(self) -> Container:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from minidocker.api.handle import Handle
 from minidocker.api.options import given
 from minidocker.errors import NotFoundError
 
@@ -11,32 +12,17 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
-    from minidocker.api.client import Client
     from minidocker.api.container import Container
     from minidocker.api.options import ConnectOptions
 
 
-class Network:
+class Network(Handle):
     """`id`, `name`. As a context manager it is removed at the end, which containers must have left by then."""
 
-    __slots__ = ("_client", "id", "name")
-
-    def __init__(self, client: Client, id: str, name: str) -> None:
-        self._client = client
-        self.id = id
-        self.name = name
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"Network({self.name!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Network) and self.id == other.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __enter__(self) -> Network:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
